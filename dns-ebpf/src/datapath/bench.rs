@@ -1,0 +1,66 @@
+//! For benchmarks: a floor, a ceiling, and a reply that turns into its query again.
+
+use aya_ebpf::{macros::classifier, programs::TcContext};
+use dns_ebpf::wire::{
+    frame::{self, DNS, NAME},
+    query::{OPT, Query},
+};
+
+use super::{TCX_NEXT, maps, skb::Skb};
+
+/// Floor: what calling a program costs.
+#[classifier]
+pub fn empty_tc(_: TcContext) -> i32 {
+    TCX_NEXT
+}
+
+/// Ceiling: turns every packet to port 53 of a local address around as if it
+/// had been answered.
+#[classifier]
+pub fn reflect_tc(ctx: TcContext) -> i32 {
+    match reflect(Skb::new(&ctx)) {
+        Some(verdict) => verdict,
+        None => TCX_NEXT,
+    }
+}
+
+#[inline(always)]
+fn reflect(skb: Skb) -> Option<i32> {
+    let packet = skb.packet();
+    let local_ips = maps::settings()?.local_ips.map(u32::from_ne_bytes);
+    let length = frame::message_length(packet, local_ips)?;
+    let head = packet.head::<NAME>()?;
+    head.set::<u16, 44>(0x8500_u16.to_be());
+    frame::turn_around(packet, length)?;
+    Some(skb.redirect_back())
+}
+
+/// Makes the query of `length` octets out of its reply again, as often as the
+/// load-time constant says (0 outside benchmarks, where the verifier removes
+/// this): a test run hands the same packet to each of its rounds.
+#[inline(always)]
+pub fn restore(skb: Skb, query: &Query, length: u64) {
+    let mut left = maps::restores();
+    while left > 0 && left < 8 {
+        if restore_once(skb, query, length).is_none() {
+            return;
+        }
+        left -= 1;
+    }
+}
+
+#[inline(always)]
+fn restore_once(skb: Skb, query: &Query, length: u64) -> Option<()> {
+    skb.resize(DNS + length);
+    let packet = skb.packet();
+    frame::turn_around(packet, length)?;
+    let head = packet.head::<NAME>()?;
+    head.set::<u16, 44>(0x0100_u16.to_be());
+    head.set::<u64, 46>((1 << 48 | u64::from(query.edns.is_some())).to_be());
+    if let Some(edns) = query.edns {
+        let tail = packet.span_at::<{ NAME + 4 + OPT }>(query.name_length)?;
+        tail.set::<u64, { NAME + 4 }>(edns.head);
+        tail.set::<u16, { NAME + 4 + 9 }>(0);
+    }
+    Some(())
+}

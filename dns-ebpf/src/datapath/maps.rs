@@ -1,0 +1,95 @@
+//! The maps and load-time constants. Nothing else names them.
+
+use aya_ebpf::{
+    Global,
+    bindings::BPF_F_NO_PREALLOC,
+    btf_maps::{Array, HashMap, PerCpuArray},
+    macros::btf_map,
+};
+use dns_ebpf::layout::{
+    NAMES_MAX, ZONES_MAX,
+    key::{NameKey, Seed},
+    name_entry::NameEntry,
+    outcome::{OUTCOMES, Outcome},
+    settings::{Lease, Settings},
+    zone::Zone,
+};
+
+#[unsafe(no_mangle)]
+static SEED: Global<Seed> = Global::new([0; 2]);
+#[unsafe(no_mangle)]
+static RESTORE: Global<u32> = Global::new(0);
+
+#[btf_map]
+static NAMES: HashMap<NameKey, NameEntry, NAMES_MAX, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
+#[btf_map]
+static ZONES: Array<Zone, ZONES_MAX> = Array::new();
+#[btf_map]
+static SETTINGS: Array<Settings, 1> = Array::new();
+#[btf_map]
+static LEASE: Array<Lease, 1> = Array::new();
+#[btf_map]
+static COUNTERS: PerCpuArray<u64, OUTCOMES> = PerCpuArray::new();
+/// When the last message was logged, `CLOCK_MONOTONIC` in nanoseconds.
+#[btf_map]
+static LOGGED_AT: Array<u64, 1> = Array::new();
+
+/// Returns the seed of the keys.
+#[inline(always)]
+pub fn seed() -> Seed {
+    SEED.load()
+}
+
+/// Returns how often a benchmark wants the query put back.
+#[inline(always)]
+pub fn restores() -> u32 {
+    RESTORE.load()
+}
+
+/// Returns the value stored for `key`. It may be replaced, and its memory
+/// used for another name, at any moment: read it with `lookup::read` only.
+#[inline(always)]
+pub fn name_entry(key: &NameKey) -> Option<*const NameEntry> {
+    NAMES.get_ptr(key)
+}
+
+/// Returns the zone with that index.
+#[inline(always)]
+pub fn zone(index: u32) -> Option<&'static Zone> {
+    let zone = ZONES.get_ptr(index)?;
+    // SAFETY: elements of an array live as long as the map; the agent replaces
+    // whole words, and any mixture of an old and a new zone is one.
+    Some(unsafe { &*zone })
+}
+
+/// Returns the settings.
+#[inline(always)]
+pub fn settings() -> Option<&'static Settings> {
+    let settings = SETTINGS.get_ptr(0)?;
+    // SAFETY: as in `zone`; written before the programs are attached.
+    Some(unsafe { &*settings })
+}
+
+/// Returns until when watched names are answered.
+#[inline(always)]
+pub fn serve_until_ns() -> Option<u64> {
+    let lease = LEASE.get_ptr(0)?;
+    // SAFETY: an aligned word of the map.
+    Some(unsafe { (&raw const (*lease).serve_until_ns).read_volatile() })
+}
+
+/// Counts `outcome` on this CPU.
+#[inline(always)]
+pub fn count(outcome: Outcome) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(outcome as u32) {
+        // SAFETY: this CPU's own slot; programs on one CPU do not interrupt each other here.
+        unsafe { *counter += 1 }
+    }
+}
+
+/// Returns where the time of the last log message stands.
+#[inline(always)]
+pub fn logged_at() -> Option<*mut u64> {
+    LOGGED_AT.get_ptr_mut(0)
+}

@@ -1,0 +1,72 @@
+//! The packet in the hands of the kernel.
+
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::{bpf_redirect_peer, bpf_skb_change_tail},
+    programs::TcContext,
+};
+use dns_ebpf::packet::Packet;
+
+/// A packet on tcx ingress.
+#[derive(Clone, Copy)]
+pub struct Skb(*mut __sk_buff);
+
+impl Skb {
+    /// Takes the packet of a program's context.
+    #[inline(always)]
+    pub fn new(ctx: &TcContext) -> Self {
+        Self(ctx.skb.skb)
+    }
+
+    /// Returns the context again, as the log macros want it.
+    #[inline(always)]
+    pub fn context(self) -> TcContext {
+        TcContext::new(self.0)
+    }
+
+    /// Returns the index of the link on which the packet arrived.
+    #[inline(always)]
+    pub fn ifindex(self) -> u32 {
+        // SAFETY: a field of the context.
+        unsafe { (*self.0).ifindex }
+    }
+
+    /// Says whether a VLAN tag was taken off the frame.
+    #[inline(always)]
+    pub fn has_vlan_tag(self) -> bool {
+        // SAFETY: a field of the context.
+        unsafe { (*self.0).vlan_present != 0 }
+    }
+
+    /// Says whether this is several datagrams, to be cut later (`UDP_SEGMENT`).
+    #[inline(always)]
+    pub fn is_segmented(self) -> bool {
+        // SAFETY: a field of the context.
+        unsafe { (*self.0).gso_segs > 1 }
+    }
+
+    /// Returns the linear part of the packet.
+    #[inline(always)]
+    pub fn packet(self) -> Packet {
+        // SAFETY: fields of the context.
+        let (data, end) = unsafe { ((*self.0).data, (*self.0).data_end) };
+        // SAFETY: the kernel's bounds; void after `resize`.
+        unsafe { Packet::new(u64::from(data), u64::from(end)) }
+    }
+
+    /// Sets the packet's length; all earlier [`Packet`]s are void afterwards.
+    /// False when there is no memory; the packet is then as it was.
+    #[inline(always)]
+    pub fn resize(self, length: u64) -> bool {
+        // SAFETY: a helper call with the program's context.
+        unsafe { bpf_skb_change_tail(self.0, length as u32, 0) == 0 }
+    }
+
+    /// Returns the verdict that sends the packet back into the pod, in the
+    /// same receive pass (Linux 5.10; the link's peer is in another namespace).
+    #[inline(always)]
+    pub fn redirect_back(self) -> i32 {
+        // SAFETY: a helper call.
+        unsafe { bpf_redirect_peer(self.ifindex(), 0) as i32 }
+    }
+}

@@ -1,0 +1,73 @@
+//! What crosses the boundary between the programs and the agent: the maps'
+//! keys and values, and the names of maps and programs.
+//!
+//! Types are plain `repr(C)` structs of integers without padding, so that both
+//! sides agree on every octet and `bpftool map dump` shows them by field.
+//! A change of anything here raises [`LAYOUT_VERSION`].
+
+pub mod key;
+pub mod name_entry;
+pub mod outcome;
+pub mod settings;
+pub mod zone;
+
+/// Version of everything in this module; stands in SETTINGS and in the path
+/// of the pins, so that agents of two versions never share a map.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// One octet of printable text. Its BTF integer is marked CHAR by the agent's
+/// build script, so that `bpftool map dump` prints an array of it as a string.
+pub type Text = i8;
+
+/// Names of the maps, as they stand in the object and in the pin folder.
+pub mod maps {
+    /// Hash of owner name -> [`super::name_entry::NameEntry`].
+    pub const NAMES: &str = "NAMES";
+    /// Index -> [`super::zone::Zone`].
+    pub const ZONES: &str = "ZONES";
+    /// One [`super::settings::Settings`].
+    pub const SETTINGS: &str = "SETTINGS";
+    /// One [`super::settings::Lease`].
+    pub const LEASE: &str = "LEASE";
+    /// [`super::outcome::Outcome`] -> count, for each CPU.
+    pub const COUNTERS: &str = "COUNTERS";
+    /// All of them.
+    pub const ALL: [&str; 5] = [NAMES, ZONES, SETTINGS, LEASE, COUNTERS];
+}
+
+/// Names of the programs.
+pub mod programs {
+    /// Answers on tcx ingress.
+    pub const ANSWER: &str = "nodedns_tc";
+    /// Floor of benchmarks: does nothing.
+    pub const EMPTY: &str = "empty_tc";
+    /// Ceiling of benchmarks: turns every query around, unanswered.
+    pub const REFLECT: &str = "reflect_tc";
+}
+
+/// Names of the load-time constants.
+pub mod globals {
+    /// [`super::key::Seed`] of the keys in NAMES.
+    pub const SEED: &str = "SEED";
+    /// Benchmarks only: how often the query is put back after its reply.
+    pub const RESTORE: &str = "RESTORE";
+}
+
+/// Most entries of NAMES unless the agent sets another number at load.
+pub const NAMES_MAX: usize = 262_144;
+/// Entries of ZONES.
+pub const ZONES_MAX: usize = 8;
+
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY: repr(C) structs of integers without padding (asserted beside each).
+    unsafe impl aya::Pod for super::key::NameKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::name_entry::NameEntry {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::zone::Zone {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::settings::Settings {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::settings::Lease {}
+}

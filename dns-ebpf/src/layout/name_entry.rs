@@ -1,0 +1,58 @@
+//! The value of NAMES: everything that is known about one owner name.
+//!
+//! ```text
+//!   0            4       6    7    8   9                144         176    180
+//! +------------+-------+----+----+---+----------------+-----------+------+----------+
+//! | generation | flags | v4 | v6 | . | name, NUL-fill | addresses | zone | gen._end |
+//! +------------+-------+----+----+---+----------------+-----------+------+----------+
+//! ```
+//!
+//! 184 octets: with its key one slab object of 256. From 192 on it would be 512.
+
+use super::Text;
+use crate::NAME_MAX;
+
+/// Octets of name text, without the leading dot, with at least one NUL.
+pub const NAME_OCTETS: usize = NAME_MAX as usize - 1;
+/// Octets of the address pool.
+pub const POOL_OCTETS: usize = 32;
+/// Most IPv4 addresses of a name in the kernel.
+pub const V4_MAX: usize = POOL_OCTETS / 4;
+/// Most IPv6 addresses of a name in the kernel.
+pub const V6_MAX: usize = POOL_OCTETS / 16;
+
+/// Bits of [`NameEntry::flags`].
+pub mod flags {
+    /// The name exists, but only the agent can answer for it: every query is passed up.
+    pub const AGENT_ONLY: u16 = 1;
+}
+
+/// One owner name with its addresses.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameEntry {
+    /// Differs at each write; equal to `generation_end` in a whole entry.
+    pub generation: u32,
+    /// Bits of [`flags`].
+    pub flags: u16,
+    /// IPv4 addresses in the pool, from its start.
+    pub v4_count: u8,
+    /// IPv6 addresses in the pool, from its end backwards.
+    pub v6_count: u8,
+    /// A dot, in the place of the first label's length: with it the text has
+    /// the shape of the wire name, dots for length octets and NUL for the root.
+    pub dot: Text,
+    /// The name in lower case, labels of `a-z 0-9 - _`, without a final dot.
+    pub name: [Text; NAME_OCTETS],
+    /// The address pool, in network order.
+    pub addresses: [[u8; 4]; V4_MAX],
+    /// Index into ZONES.
+    pub zone: u32,
+    /// As `generation`.
+    pub generation_end: u32,
+}
+
+const _: () = assert!(size_of::<NameEntry>() == 184);
+const _: () = assert!(core::mem::offset_of!(NameEntry, dot) == 8);
+const _: () = assert!(core::mem::offset_of!(NameEntry, addresses) == 144);
+const _: () = assert!(core::mem::offset_of!(NameEntry, generation_end) == 180);

@@ -1,0 +1,95 @@
+//! The fixed parts of a query (RFC 1035 4.1, RFC 6891).
+//!
+//! ```text
+//!  42           54            54 + n        58 + n
+//! +------------+-------------+-------------+-------------------------+
+//! | header, 12 | QNAME, n    | QTYPE QCLASS| OPT, 11 (when ARCOUNT 1)|
+//! +------------+-------------+-------------+-------------------------+
+//! ```
+//!
+//! The message has exactly one question and at most an OPT without options, so
+//! the length of the name follows from the message's; its labels are checked
+//! where the name is compared with a stored one.
+
+use crate::{
+    NAME_MAX,
+    layout::outcome::Outcome,
+    opaque::octet,
+    packet::Packet,
+    wire::frame::NAME,
+};
+
+/// Octets of an OPT record without options.
+pub const OPT: u64 = 11;
+
+/// A query that the datapath may answer.
+#[derive(Clone, Copy)]
+pub struct Query {
+    /// Octets of QNAME, root included, 1..=[`NAME_MAX`].
+    pub name_length: u64,
+    /// QTYPE.
+    pub qtype: u16,
+    /// The OPT record, when there is one.
+    pub edns: Option<Edns>,
+}
+
+/// What of an OPT record the reply echoes.
+#[derive(Clone, Copy)]
+pub struct Edns {
+    /// The record's first eight octets as they stand in the packet: root,
+    /// type, UDP payload size, extended RCODE, version, upper flags (DO is the
+    /// highest).
+    pub head: u64,
+}
+
+/// Reads the message of `message_length` octets.
+///
+/// Fails with [`Outcome::Unsupported`] for whatever only the agent understands:
+/// QR or an opcode set, not one question, records in the other sections, EDNS
+/// with options or of another version, a class other than IN, a longer name.
+#[inline(always)]
+pub fn parse(packet: Packet, message_length: u64) -> Result<Query, Outcome> {
+    parse_supported(packet, message_length).ok_or(Outcome::Unsupported)
+}
+
+#[inline(always)]
+fn parse_supported(packet: Packet, message_length: u64) -> Option<Query> {
+    let head = packet.head::<NAME>()?;
+    // QR and opcode are 0; the other flags do not matter.
+    if head.get::<u16, 44>() & 0xf800u16.to_be() != 0 {
+        return None;
+    }
+    // One question, no answer, no authority, at most one additional record.
+    let counts = u64::from_be(head.get::<u64, 46>());
+    let additional = counts ^ (1 << 48);
+    if additional > 1 {
+        return None;
+    }
+    let name_length = message_length.wrapping_sub(16 + OPT * additional);
+    if name_length.wrapping_sub(1) >= NAME_MAX {
+        return None;
+    }
+    let name_length = octet(name_length);
+    let (question, edns) = if additional == 0 {
+        (packet.span_at::<{ NAME + 4 }>(name_length)?.get::<u32, NAME>(), None)
+    } else {
+        let tail = packet.span_at::<{ NAME + 4 + OPT }>(name_length)?;
+        let head = tail.get::<u64, { NAME + 4 }>();
+        let rest = tail.get::<u32, { NAME + 4 + 7 }>();
+        // Root, type 41, any size and extended RCODE, version 0; RDLENGTH 0.
+        let fixed = u64::from_ne_bytes([0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0]);
+        if head & fixed != u64::from_ne_bytes([0, 0, 41, 0, 0, 0, 0, 0])
+            || rest & u32::from_ne_bytes([0, 0, 0xff, 0xff]) != 0
+        {
+            return None;
+        }
+        (tail.get::<u32, NAME>(), Some(Edns { head }))
+    };
+    let question = u32::from_be(question);
+    const IN: u32 = 1;
+    (question & 0xffff == IN).then_some(Query {
+        name_length,
+        qtype: (question >> 16) as u16,
+        edns,
+    })
+}

@@ -1,0 +1,154 @@
+//! Writing the response over the query.
+//!
+//! The question stays as it is, so ID and spelling are the client's; records
+//! follow it, then the OPT. The header comes last: until then the packet is
+//! still the query.
+
+use crate::{
+    layout::zone::{SOA_OCTETS, Zone},
+    packet::Packet,
+    plan::{Answer, Plan},
+    wire::{
+        frame::{self, DNS, NAME},
+        query::{Edns, OPT, Query},
+        record_type,
+    },
+};
+
+/// Octets of an A record whose owner is a pointer to the question.
+const A_RECORD: u64 = 16;
+/// Octets of such an AAAA record.
+const AAAA_RECORD: u64 = 28;
+/// End of the question for a name of no octets.
+const BODY: u64 = NAME + 4;
+/// Pointer to the question's name (RFC 1035 4.1.4).
+const OWNER: [u8; 2] = [0xc0, 12];
+
+/// Returns the length of the response as a DNS message.
+#[inline(always)]
+pub fn length(query: &Query, plan: &Plan) -> u64 {
+    let body = match plan.answer {
+        Answer::V4 { count, .. } => count * A_RECORD,
+        Answer::V6 { count, .. } => count * AAAA_RECORD,
+        Answer::Nodata => SOA_OCTETS,
+    };
+    12 + query.name_length + 4 + body + if query.edns.is_some() { OPT } else { 0 }
+}
+
+/// Writes the response of `length` octets into a packet that has its final
+/// length. None when the packet is shorter than that.
+#[inline(always)]
+pub fn write(packet: Packet, query: &Query, plan: &Plan, zone: &Zone, length: u64) -> Option<()> {
+    // ANCOUNT and NSCOUNT, beside QDCOUNT 1.
+    let counts = match plan.answer {
+        Answer::V4 { count, pool } => {
+            write_v4(packet, query, zone.ttl_s, count, pool)?;
+            1 << 48 | count << 32
+        }
+        Answer::V6 { count, pool } => {
+            write_v6(packet, query, zone.ttl_s, count, pool)?;
+            1 << 48 | count << 32
+        }
+        Answer::Nodata => {
+            write_soa(packet, query, plan, zone)?;
+            1 << 48 | 1 << 16
+        }
+    };
+    if let Some(edns) = query.edns {
+        write_opt(packet, length, edns)?;
+    }
+    write_header(packet, counts | u64::from(query.edns.is_some()))?;
+    frame::turn_around(packet, length)
+}
+
+/// Flags: the query's RD and CD with QR and AA (RFC 1035 4.1.1, RFC 4035 3.2.2).
+#[inline(always)]
+fn write_header(packet: Packet, counts: u64) -> Option<()> {
+    let head = packet.head::<NAME>()?;
+    let flags = u16::from_be(head.get::<u16, 44>()) & 0x0110 | 0x8400;
+    head.set::<u16, 44>(flags.to_be());
+    head.set::<u64, 46>(counts.to_be());
+    Some(())
+}
+
+/// Root, OPT, the client's size, extended RCODE and version 0, the client's
+/// upper flags (DO and those that CoreDNS echoes), lower flags 0, no options.
+#[inline(always)]
+fn write_opt(packet: Packet, length: u64, edns: Edns) -> Option<()> {
+    let opt = packet.span_at::<{ DNS + OPT }>((length - OPT) & 511)?;
+    let [root, type_high, type_low, size_high, size_low, _, _, flags] = edns.head.to_ne_bytes();
+    opt.set::<u64, DNS>(u64::from_ne_bytes([
+        root, type_high, type_low, size_high, size_low, 0, 0, flags,
+    ]));
+    opt.set::<u32, { DNS + 7 }>(u32::from_ne_bytes([flags, 0, 0, 0]));
+    Some(())
+}
+
+/// Owner, type, class IN and the TTL's upper half; then its lower half and RDLENGTH.
+#[inline(always)]
+fn record_head(rtype: u16, ttl_s: u32, rdlength: u16) -> (u64, u32) {
+    let ([t0, t1, t2, t3], [type_high, type_low]) = (ttl_s.to_be_bytes(), rtype.to_be_bytes());
+    let [length_high, length_low] = rdlength.to_be_bytes();
+    (
+        u64::from_ne_bytes([OWNER[0], OWNER[1], type_high, type_low, 0, 1, t0, t1]),
+        u32::from_ne_bytes([t2, t3, length_high, length_low]),
+    )
+}
+
+/// IPv4 addresses stand from the pool's start.
+#[inline(always)]
+fn write_v4(packet: Packet, query: &Query, ttl_s: u32, count: u64, pool: [u64; 4]) -> Option<()> {
+    const MOST: u64 = 8;
+    let (head, rest) = record_head(record_type::A, ttl_s, 4);
+    let mut n = 0;
+    while n < MOST && n < count {
+        let record = packet.span_at::<{ BODY + A_RECORD }>(query.name_length + A_RECORD * n)?;
+        record.set::<u64, BODY>(head);
+        record.set::<u32, { BODY + 8 }>(rest);
+        let pair = pool.get((n >> 1) as usize & 3)?;
+        record.set::<u32, { BODY + 12 }>((pair.to_le() >> (32 * (n & 1))) as u32);
+        n += 1;
+    }
+    Some(())
+}
+
+/// IPv6 addresses stand from the pool's end backwards.
+#[inline(always)]
+fn write_v6(packet: Packet, query: &Query, ttl_s: u32, count: u64, pool: [u64; 4]) -> Option<()> {
+    let (head, rest) = record_head(record_type::AAAA, ttl_s, 16);
+    let write = |at: u64, high: u64, low: u64| {
+        let record = packet.span_at::<{ BODY + AAAA_RECORD }>(query.name_length + at)?;
+        record.set::<u64, BODY>(head);
+        record.set::<u32, { BODY + 8 }>(rest);
+        record.set::<u64, { BODY + 12 }>(high);
+        record.set::<u64, { BODY + 20 }>(low);
+        Some(())
+    };
+    write(0, pool[2], pool[3])?;
+    if count > 1 {
+        write(AAAA_RECORD, pool[0], pool[1])?;
+    }
+    Some(())
+}
+
+/// The zone's SOA, its names spelled as in the query: all three are pointers
+/// into the question.
+#[inline(always)]
+fn write_soa(packet: Packet, query: &Query, plan: &Plan, zone: &Zone) -> Option<()> {
+    let record = packet.span_at::<{ BODY + SOA_OCTETS }>(query.name_length)?;
+    let apex = (0xc000 | (12 + plan.zone_start) as u16).to_be();
+    record.set::<u64, BODY>(zone.soa[0]);
+    record.set::<u64, { BODY + 8 }>(zone.soa[1]);
+    record.set::<u64, { BODY + 16 }>(zone.soa[2]);
+    record.set::<u64, { BODY + 24 }>(zone.soa[3]);
+    record.set::<u64, { BODY + 32 }>(zone.soa[4]);
+    record.set::<u64, { BODY + 40 }>(zone.soa[5]);
+    let last = zone.soa[6].to_le();
+    record.set::<u32, { BODY + 48 }>(u32::from_le(last as u32));
+    record.set::<u16, { BODY + 52 }>(u16::from_le((last >> 32) as u16));
+    record.set::<u16, BODY>(apex);
+    record.set::<u16, { BODY + 19 }>(apex);
+    record.set::<u16, { BODY + 32 }>(apex);
+    record.set::<u32, { BODY + 34 }>(zone.serial.to_be());
+    Some(())
+}

@@ -1,0 +1,131 @@
+//! What was typed: verbs, flags and environment variables.
+
+use std::{net::{IpAddr, SocketAddr}, path::PathBuf};
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+/// DNS cache for Kubernetes nodes that answers inside the kernel.
+#[derive(Debug, Parser)]
+#[command(name = "nodedns", version, about)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Answer the node's DNS queries until stopped.
+    Run(Box<RunArguments>),
+    /// Say what the pinned maps and links show, whether or not an agent runs.
+    Status(InspectArguments),
+    /// Show what is in the maps, as text.
+    Dump {
+        /// Only this name.
+        name: Option<String>,
+        /// How to find and show it.
+        #[command(flatten)]
+        inspect: InspectArguments,
+    },
+    /// Remove links, maps and what else the agent left in place.
+    Uninstall(InspectArguments),
+}
+
+/// How the verbs that look at pinned state find and show it.
+#[derive(Debug, Args)]
+pub struct InspectArguments {
+    /// Folder of the pinned maps and links.
+    #[arg(long, env = "NODEDNS_PIN_DIR", value_name = "DIR", default_value = PIN_DIR)]
+    pub pin_dir: PathBuf,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+const PIN_DIR: &str = "/sys/fs/bpf/nodedns";
+
+/// Form of a verb's output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For reading.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Flags of `nodedns run`.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// Addresses that are answered for.
+    #[arg(long, env = "NODEDNS_LOCAL_IP", value_name = "IP", value_delimiter = ',', default_value = "169.254.25.10")]
+    pub local_ip: Vec<IpAddr>,
+    /// Where objects come from: `kubernetes`, or a folder of manifests.
+    #[arg(long, env = "NODEDNS_SOURCE", value_name = "kubernetes|DIR", default_value = "kubernetes")]
+    pub source: String,
+    /// Kubeconfig instead of the service account or the usual places.
+    #[arg(long, env = "NODEDNS_KUBECONFIG", value_name = "PATH")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Cluster domain, instead of the one in CoreDNS's Corefile.
+    #[arg(long, env = "NODEDNS_CLUSTER_DOMAIN", value_name = "NAME")]
+    pub cluster_domain: Option<String>,
+    /// ConfigMap that holds CoreDNS's Corefile.
+    #[arg(long, env = "NODEDNS_COREDNS_CONFIGMAP", value_name = "NAMESPACE/NAME", default_value = "kube-system/coredns")]
+    pub coredns_configmap: String,
+    /// Upstream Service in kube-system [default: coredns, else kube-dns].
+    #[arg(long, env = "NODEDNS_UPSTREAM_SVC", value_name = "NAME")]
+    pub upstream_svc: Option<String>,
+    /// Upstream servers instead of that Service's ready endpoints.
+    #[arg(long, env = "NODEDNS_UPSTREAM", value_name = "ADDR[:PORT]", value_delimiter = ',')]
+    pub upstream: Vec<String>,
+    /// Which programs answer in the kernel.
+    #[arg(long, env = "NODEDNS_DATAPATH", value_enum, default_value_t = Datapath::Auto)]
+    pub datapath: Datapath,
+    /// Links to attach to [default: every veth whose peer is in another namespace].
+    #[arg(long, env = "NODEDNS_INTERFACES", value_name = "GLOB", value_delimiter = ',')]
+    pub interfaces: Vec<String>,
+    /// Put the local addresses on a link of this node.
+    #[arg(long, env = "NODEDNS_SETUP_INTERFACE", value_name = "BOOL", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub setup_interface: bool,
+    /// Name of that link.
+    #[arg(long, env = "NODEDNS_INTERFACE_NAME", value_name = "NAME", default_value = "nodelocaldns")]
+    pub interface_name: String,
+    /// Folder of the pinned maps and links, on a bpf file system.
+    #[arg(long, env = "NODEDNS_PIN_DIR", value_name = "DIR", default_value = PIN_DIR)]
+    pub pin_dir: PathBuf,
+    /// How long watched names are answered after the agent fell silent, in seconds.
+    #[arg(long, env = "NODEDNS_STALENESS_LIMIT", value_name = "SECONDS", default_value_t = 3600)]
+    pub staleness_limit: u32,
+    /// Where Prometheus metrics are served.
+    #[arg(long, env = "NODEDNS_METRICS_LISTEN", value_name = "ADDR", default_value = "0.0.0.0:9253")]
+    pub metrics_listen: SocketAddr,
+    /// Where /health and /ready are served [default: the first local IP, port 9254].
+    #[arg(long, env = "NODEDNS_HEALTH_LISTEN", value_name = "ADDR")]
+    pub health_listen: Option<SocketAddr>,
+    /// Form of the log.
+    #[arg(long, env = "NODEDNS_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+    /// Least level that is logged: error, warn, info, debug or trace.
+    #[arg(long, env = "NODEDNS_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub log_level: tracing::Level,
+}
+
+/// Which programs answer in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Datapath {
+    /// The best that this kernel and these privileges allow, else user space only.
+    Auto,
+    /// Programs on tcx ingress, or fail.
+    Tc,
+    /// User space only.
+    Off,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For reading.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

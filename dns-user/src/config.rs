@@ -1,0 +1,185 @@
+//! What was typed means: checked and typed, no strings left to interpret.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use dns_ebpf::layout::settings::LOCAL_IPS;
+use globset::{Glob, GlobSet, GlobSetBuilder};
+
+use crate::{
+    args::{Datapath, RunArguments},
+    objects::ObjectName,
+};
+
+const DNS_PORT: u16 = 53;
+const HEALTH_PORT: u16 = 9254;
+
+/// Where objects come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The API server, with this kubeconfig or the usual ones.
+    Kubernetes {
+        /// Instead of the service account or the usual places.
+        kubeconfig: Option<PathBuf>,
+    },
+    /// Manifests in a folder.
+    Directory(PathBuf),
+}
+
+/// Where queries go that are not answered here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Upstream {
+    /// Fixed servers.
+    Servers(Vec<SocketAddr>),
+    /// Ready endpoints of the first of these Services that exists.
+    Services(Vec<ObjectName>),
+}
+
+/// The local link that carries the local addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalInterface {
+    /// Its name.
+    pub name: String,
+}
+
+/// Everything that `nodedns run` needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Addresses answered for; at least one.
+    pub local_ips: Vec<IpAddr>,
+    /// Where objects come from.
+    pub source: Source,
+    /// Overrides the zone of CoreDNS's Corefile; lower case, no final dot.
+    pub cluster_domain: Option<String>,
+    /// ConfigMap that holds CoreDNS's Corefile.
+    pub coredns_configmap: ObjectName,
+    /// Where queries go that are not answered here.
+    pub upstream: Upstream,
+    /// Which programs answer in the kernel.
+    pub datapath: Datapath,
+    /// Links to attach to; None for every veth whose peer is in another namespace.
+    pub interfaces: Option<GlobSet>,
+    /// The link to set up; None leaves the network alone.
+    pub local_interface: Option<LocalInterface>,
+    /// Folder of the pins.
+    pub pin_dir: PathBuf,
+    /// How long watched names are answered after the agent fell silent.
+    pub staleness_limit: Duration,
+    /// Where metrics are served.
+    pub metrics_listen: SocketAddr,
+    /// Where health and readiness are served.
+    pub health_listen: SocketAddr,
+}
+
+impl Config {
+    /// Checks `arguments`. Errors name the flag.
+    pub fn new(arguments: RunArguments) -> Result<Self> {
+        let local_ips = arguments.local_ip;
+        let first = *local_ips.first().context("--local-ip: at least one address is needed")?;
+        for ip in &local_ips {
+            ensure!(
+                !ip.is_unspecified() && !ip.is_multicast(),
+                "--local-ip: {ip} cannot be a server's address"
+            );
+        }
+        let v4 = local_ips.iter().filter(|ip| ip.is_ipv4()).count();
+        ensure!(v4 <= LOCAL_IPS, "--local-ip: at most {LOCAL_IPS} IPv4 addresses, not {v4}");
+        let source = match arguments.source.as_str() {
+            "kubernetes" => Source::Kubernetes { kubeconfig: arguments.kubeconfig },
+            folder => Source::Directory(PathBuf::from(folder)),
+        };
+        if let Source::Directory(folder) = &source {
+            ensure!(
+                folder.is_dir(),
+                "--source: {} is not a folder (say `kubernetes`, or a folder of manifests)",
+                folder.display()
+            );
+        }
+        ensure!(
+            arguments.staleness_limit > 0,
+            "--staleness-limit: 0 would leave nothing to answer"
+        );
+        Ok(Self {
+            source,
+            cluster_domain: arguments.cluster_domain.as_deref().map(parse_domain).transpose()?,
+            coredns_configmap: parse_object_name(&arguments.coredns_configmap)?,
+            upstream: parse_upstream(&arguments.upstream, arguments.upstream_svc)?,
+            datapath: arguments.datapath,
+            interfaces: parse_globs(&arguments.interfaces)?,
+            local_interface: arguments
+                .setup_interface
+                .then_some(LocalInterface { name: arguments.interface_name }),
+            pin_dir: arguments.pin_dir,
+            staleness_limit: Duration::from_secs(arguments.staleness_limit.into()),
+            metrics_listen: arguments.metrics_listen,
+            health_listen: arguments
+                .health_listen
+                .unwrap_or_else(|| SocketAddr::new(first, HEALTH_PORT)),
+            local_ips,
+        })
+    }
+
+    /// Returns the IPv4 addresses answered for.
+    pub fn local_ipv4s(&self) -> Vec<Ipv4Addr> {
+        let v4 = |ip: &IpAddr| match ip {
+            IpAddr::V4(ip) => Some(*ip),
+            IpAddr::V6(_) => None,
+        };
+        self.local_ips.iter().filter_map(v4).collect()
+    }
+}
+
+fn parse_domain(name: &str) -> Result<String> {
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    if name.len() > 200 || !name.split('.').all(is_label) {
+        bail!("--cluster-domain: {name:?} is not a domain name");
+    }
+    Ok(name)
+}
+
+fn parse_object_name(text: &str) -> Result<ObjectName> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
+            Ok(ObjectName { namespace: namespace.to_owned(), name: name.to_owned() })
+        }
+        _ => bail!("--coredns-configmap: {text:?} is not NAMESPACE/NAME"),
+    }
+}
+
+fn parse_upstream(servers: &[String], service: Option<String>) -> Result<Upstream> {
+    if servers.is_empty() {
+        let names = match service {
+            Some(name) => vec![name],
+            None => vec!["coredns".to_owned(), "kube-dns".to_owned()],
+        };
+        let in_kube_system = |name| ObjectName { namespace: "kube-system".to_owned(), name };
+        return Ok(Upstream::Services(names.into_iter().map(in_kube_system).collect()));
+    }
+    let parse = |text: &String| {
+        let with_port = text.parse::<SocketAddr>();
+        let alone = || text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, DNS_PORT));
+        with_port.or_else(|_| alone()).with_context(|| {
+            format!("--upstream: {text:?} is not an address with or without a port")
+        })
+    };
+    Ok(Upstream::Servers(servers.iter().map(parse).collect::<Result<_>>()?))
+}
+
+fn parse_globs(globs: &[String]) -> Result<Option<GlobSet>> {
+    if globs.is_empty() {
+        return Ok(None);
+    }
+    let mut set = GlobSetBuilder::new();
+    for glob in globs {
+        set.add(Glob::new(glob).with_context(|| format!("--interfaces: {glob:?}"))?);
+    }
+    Ok(Some(set.build().context("--interfaces")?))
+}

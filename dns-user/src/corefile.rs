@@ -1,0 +1,1 @@
+//! CoreDNS's own settings, from its Corefile.

@@ -1,0 +1,1 @@
+//! All watched objects, and which Services an event touches. Pure: no clock, no client.

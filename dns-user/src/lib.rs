@@ -1,0 +1,21 @@
+//! The agent of nodedns.
+//!
+//! An event goes one way through the modules: [`source`] turns what the API
+//! server or a manifest folder says into [`objects`], [`index`] keeps them and
+//! says which Services changed, [`records`] makes owner names with addresses of
+//! a Service, and [`store`] brings the kernel's map to that state.
+//! A query that the kernel passes up goes `server -> answers -> forward`; it is
+//! answered from the same records.
+
+pub mod args;
+pub mod config;
+
+pub mod objects;
+
+pub mod source;
+
+pub mod corefile;
+
+pub mod index;
+
+pub mod records;

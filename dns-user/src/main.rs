@@ -1,0 +1,2 @@
+//! nodedns.
+fn main() {}

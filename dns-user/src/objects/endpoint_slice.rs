@@ -1,0 +1,1 @@
+//! From the API's endpoint_slice.

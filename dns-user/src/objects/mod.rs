@@ -1,0 +1,154 @@
+//! The few fields of Kubernetes objects that decide an answer, and the events
+//! in which they arrive.
+//!
+//! Conversion from the API types strips everything else at once, and says what
+//! is wrong with an object that cannot be used.
+
+mod config_map;
+mod endpoint_slice;
+mod namespace;
+mod service;
+
+use std::{fmt, net::IpAddr};
+
+/// Namespace and name of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectName {
+    /// Empty for a Namespace.
+    pub namespace: String,
+    /// Unique for its kind in the namespace.
+    pub name: String,
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.namespace.as_str() {
+            "" => f.write_str(&self.name),
+            namespace => write!(f, "{namespace}/{}", self.name),
+        }
+    }
+}
+
+/// The kinds that are watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// core/v1 Namespace.
+    Namespace,
+    /// core/v1 Service.
+    Service,
+    /// discovery.k8s.io/v1 EndpointSlice.
+    EndpointSlice,
+    /// core/v1 ConfigMap: only the one with CoreDNS's Corefile.
+    ConfigMap,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] =
+        [Self::Namespace, Self::Service, Self::EndpointSlice, Self::ConfigMap];
+}
+
+/// A Namespace: only that it exists matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// Its name.
+    pub name: String,
+}
+
+/// What a Service is to DNS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceKind {
+    /// ClusterIP, NodePort or LoadBalancer, with its clusterIPs in spec order;
+    /// empty while none is allocated.
+    ClusterIp(Vec<IpAddr>),
+    /// The first clusterIP is `None`.
+    Headless,
+    /// An alias; the target as in the object.
+    ExternalName(String),
+}
+
+/// A port of a Service or of a slice.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Port {
+    /// Empty when unnamed.
+    pub name: String,
+    /// `TCP`, `UDP` or `SCTP` as in the object; empty when absent in a slice.
+    pub protocol: String,
+    /// None when a slice leaves it out (any port).
+    pub number: Option<u16>,
+}
+
+/// A Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// Type and addresses.
+    pub kind: ServiceKind,
+    /// Ports in spec order.
+    pub ports: Vec<Port>,
+}
+
+/// One endpoint of a slice that is ready (or does not say).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its addresses in the order of the slice.
+    pub addresses: Vec<IpAddr>,
+    /// Hostname, when the object has one.
+    pub hostname: Option<String>,
+    /// Name of the Pod behind it, when the object names one.
+    pub pod: Option<String>,
+}
+
+/// An EndpointSlice that belongs to a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSlice {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// Name of its Service, from the label `kubernetes.io/service-name`.
+    pub service: String,
+    /// False when the slice holds addresses that are not IP addresses
+    /// (addressType FQDN), so that only CoreDNS can answer for its Service.
+    pub is_ip: bool,
+    /// Ports in the order of the slice.
+    pub ports: Vec<Port>,
+    /// Ready endpoints in the order of the slice.
+    pub endpoints: Vec<Endpoint>,
+}
+
+impl EndpointSlice {
+    /// Returns the name of the Service it belongs to.
+    pub fn service_name(&self) -> ObjectName {
+        ObjectName { namespace: self.name.namespace.clone(), name: self.service.clone() }
+    }
+}
+
+/// The ConfigMap of CoreDNS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigMap {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// The key `Corefile`; None when the ConfigMap has no such key.
+    pub corefile: Option<String>,
+}
+
+/// An object of one of the watched kinds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each variant is the type it names")]
+pub enum Object {
+    Namespace(Namespace),
+    Service(Service),
+    EndpointSlice(EndpointSlice),
+    ConfigMap(ConfigMap),
+}
+
+/// What a source says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The object is now like this.
+    Apply(Object),
+    /// The object is gone.
+    Delete(Kind, ObjectName),
+    /// These are all objects of that kind: what is not among them is gone.
+    Listed(Kind, Vec<Object>),
+}
