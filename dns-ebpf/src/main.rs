@@ -1,10 +1,12 @@
 //! The BPF object. For other targets it is an empty program, so that building,
 //! testing and linting the workspace need no BPF tools.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-
 #![cfg_attr(
     target_arch = "bpf",
-    expect(unreachable_pub, reason = "entry points are public for the linker, the rest for reading")
+    expect(
+        unreachable_pub,
+        reason = "entry points are public for the linker, the rest for reading"
+    )
 )]
 
 #[cfg(target_arch = "bpf")]

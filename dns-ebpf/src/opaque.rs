@@ -5,7 +5,7 @@
 //! A mere register copy would tie two registers together in the verifier and
 //! keep it from seeing that two states are alike (54,000 instead of 12,000
 //! verified instructions); an empty `asm!` is refused by the kernel
-//! ("Invalid line_info"). On other targets the functions are plain arithmetic.
+//! ("Invalid `line_info`"). On other targets the functions are plain arithmetic.
 
 /// Returns `value`, which must be below 256, with its bound made visible: the
 /// mask stands where the value is made, so a copy that is spilled before some

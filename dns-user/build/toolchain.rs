@@ -34,9 +34,7 @@ impl Found {
             variables.push(("RUSTC_BOOTSTRAP", "aya_ebpf,dns_ebpf".to_owned()));
         }
         let path = env::var_os("PATH").unwrap_or_default();
-        let path = env::join_paths(
-            cache_bin().into_iter().chain(env::split_paths(&path)),
-        );
+        let path = env::join_paths(cache_bin().into_iter().chain(env::split_paths(&path)));
         if let Ok(path) = path {
             variables.push(("PATH", path.to_string_lossy().into_owned()));
         }

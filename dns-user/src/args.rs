@@ -1,6 +1,9 @@
 //! What was typed: verbs, flags and environment variables.
 
-use std::{net::{IpAddr, SocketAddr}, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
@@ -29,7 +32,7 @@ pub enum Verb {
         inspect: InspectArguments,
     },
     /// Remove links, maps and what else the agent left in place.
-    Uninstall(InspectArguments),
+    Uninstall(UninstallArguments),
 }
 
 /// How the verbs that look at pinned state find and show it.
@@ -43,6 +46,18 @@ pub struct InspectArguments {
     pub output: Output,
 }
 
+/// What `nodedns uninstall` is to remove.
+#[derive(Debug, Args)]
+pub struct UninstallArguments {
+    /// Folder of the pinned maps and links.
+    #[arg(long, env = "NODEDNS_PIN_DIR", value_name = "DIR", default_value = PIN_DIR)]
+    pub pin_dir: PathBuf,
+    /// Name of the link that carries the local addresses.
+    #[arg(long, env = "NODEDNS_INTERFACE_NAME", value_name = "NAME", default_value = INTERFACE_NAME)]
+    pub interface_name: String,
+}
+
+const INTERFACE_NAME: &str = "nodelocaldns";
 const PIN_DIR: &str = "/sys/fs/bpf/nodedns";
 
 /// Form of a verb's output.
@@ -58,10 +73,21 @@ pub enum Output {
 #[derive(Debug, Args)]
 pub struct RunArguments {
     /// Addresses that are answered for.
-    #[arg(long, env = "NODEDNS_LOCAL_IP", value_name = "IP", value_delimiter = ',', default_value = "169.254.25.10")]
+    #[arg(
+        long,
+        env = "NODEDNS_LOCAL_IP",
+        value_name = "IP",
+        value_delimiter = ',',
+        default_value = "169.254.25.10"
+    )]
     pub local_ip: Vec<IpAddr>,
     /// Where objects come from: `kubernetes`, or a folder of manifests.
-    #[arg(long, env = "NODEDNS_SOURCE", value_name = "kubernetes|DIR", default_value = "kubernetes")]
+    #[arg(
+        long,
+        env = "NODEDNS_SOURCE",
+        value_name = "kubernetes|DIR",
+        default_value = "kubernetes"
+    )]
     pub source: String,
     /// Kubeconfig instead of the service account or the usual places.
     #[arg(long, env = "NODEDNS_KUBECONFIG", value_name = "PATH")]
@@ -70,7 +96,12 @@ pub struct RunArguments {
     #[arg(long, env = "NODEDNS_CLUSTER_DOMAIN", value_name = "NAME")]
     pub cluster_domain: Option<String>,
     /// ConfigMap that holds CoreDNS's Corefile.
-    #[arg(long, env = "NODEDNS_COREDNS_CONFIGMAP", value_name = "NAMESPACE/NAME", default_value = "kube-system/coredns")]
+    #[arg(
+        long,
+        env = "NODEDNS_COREDNS_CONFIGMAP",
+        value_name = "NAMESPACE/NAME",
+        default_value = "kube-system/coredns"
+    )]
     pub coredns_configmap: String,
     /// Upstream Service in kube-system [default: coredns, else kube-dns].
     #[arg(long, env = "NODEDNS_UPSTREAM_SVC", value_name = "NAME")]
@@ -88,7 +119,7 @@ pub struct RunArguments {
     #[arg(long, env = "NODEDNS_SETUP_INTERFACE", value_name = "BOOL", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub setup_interface: bool,
     /// Name of that link.
-    #[arg(long, env = "NODEDNS_INTERFACE_NAME", value_name = "NAME", default_value = "nodelocaldns")]
+    #[arg(long, env = "NODEDNS_INTERFACE_NAME", value_name = "NAME", default_value = INTERFACE_NAME)]
     pub interface_name: String,
     /// Folder of the pinned maps and links, on a bpf file system.
     #[arg(long, env = "NODEDNS_PIN_DIR", value_name = "DIR", default_value = PIN_DIR)]
@@ -97,7 +128,12 @@ pub struct RunArguments {
     #[arg(long, env = "NODEDNS_STALENESS_LIMIT", value_name = "SECONDS", default_value_t = 3600)]
     pub staleness_limit: u32,
     /// Where Prometheus metrics are served.
-    #[arg(long, env = "NODEDNS_METRICS_LISTEN", value_name = "ADDR", default_value = "0.0.0.0:9253")]
+    #[arg(
+        long,
+        env = "NODEDNS_METRICS_LISTEN",
+        value_name = "ADDR",
+        default_value = "0.0.0.0:9253"
+    )]
     pub metrics_listen: SocketAddr,
     /// Where /health and /ready are served [default: the first local IP, port 9254].
     #[arg(long, env = "NODEDNS_HEALTH_LISTEN", value_name = "ADDR")]

@@ -19,3 +19,13 @@ pub mod corefile;
 pub mod index;
 
 pub mod records;
+
+pub mod store;
+
+pub mod datapath;
+
+pub mod lease;
+pub mod local_address;
+
+pub mod inspect;
+pub mod logs;

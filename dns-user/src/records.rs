@@ -38,3 +38,12 @@ pub struct Table {
     /// Owner name -> records.
     pub names: HashMap<String, Arc<NameRecords>>,
 }
+
+/// A change of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// The name is new, or its records are.
+    Put(Arc<NameRecords>),
+    /// The name is gone.
+    Remove(String),
+}

@@ -1,12 +1,19 @@
 //! For benchmarks: a floor, a ceiling, and a reply that turns into its query again.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use dns_ebpf::wire::{
-    frame::{self, DNS, NAME},
-    query::{OPT, Query},
+use dns_ebpf::{
+    answer::{Answered, Buffer as _, Maps as _},
+    wire::{
+        frame::{self, DNS, NAME},
+        query::OPT,
+    },
 };
 
-use super::{TCX_NEXT, maps, skb::Skb};
+use super::{
+    TCX_NEXT,
+    maps::{self, KernelMaps},
+    skb::Skb,
+};
 
 /// Floor: what calling a program costs.
 #[classifier]
@@ -27,22 +34,21 @@ pub fn reflect_tc(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn reflect(skb: Skb) -> Option<i32> {
     let packet = skb.packet();
-    let local_ips = maps::settings()?.local_ips.map(u32::from_ne_bytes);
-    let length = frame::message_length(packet, local_ips)?;
+    let length = frame::message_length(packet, KernelMaps.local_ips()?)?;
     let head = packet.head::<NAME>()?;
     head.set::<u16, 44>(0x8500_u16.to_be());
     frame::turn_around(packet, length)?;
     Some(skb.redirect_back())
 }
 
-/// Makes the query of `length` octets out of its reply again, as often as the
+/// Makes the query out of its reply again, as often as the
 /// load-time constant says (0 outside benchmarks, where the verifier removes
 /// this): a test run hands the same packet to each of its rounds.
 #[inline(always)]
-pub fn restore(skb: Skb, query: &Query, length: u64) {
+pub fn restore(skb: Skb, answered: &Answered) {
     let mut left = maps::restores();
     while left > 0 && left < 8 {
-        if restore_once(skb, query, length).is_none() {
+        if restore_once(skb, answered).is_none() {
             return;
         }
         left -= 1;
@@ -50,7 +56,8 @@ pub fn restore(skb: Skb, query: &Query, length: u64) {
 }
 
 #[inline(always)]
-fn restore_once(skb: Skb, query: &Query, length: u64) -> Option<()> {
+fn restore_once(skb: Skb, answered: &Answered) -> Option<()> {
+    let Answered { query, query_length: length, outcome: _ } = *answered;
     skb.resize(DNS + length);
     let packet = skb.packet();
     frame::turn_around(packet, length)?;

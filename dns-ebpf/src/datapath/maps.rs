@@ -4,15 +4,19 @@ use aya_ebpf::{
     Global,
     bindings::BPF_F_NO_PREALLOC,
     btf_maps::{Array, HashMap, PerCpuArray},
+    helpers::bpf_ktime_get_coarse_ns,
     macros::btf_map,
 };
-use dns_ebpf::layout::{
-    NAMES_MAX, ZONES_MAX,
-    key::{NameKey, Seed},
-    name_entry::NameEntry,
-    outcome::{OUTCOMES, Outcome},
-    settings::{Lease, Settings},
-    zone::Zone,
+use dns_ebpf::{
+    answer::Maps,
+    layout::{
+        NAMES_MAX, ZONES_MAX,
+        key::{NameKey, Seed},
+        name_entry::NameEntry,
+        outcome::{OUTCOMES, Outcome},
+        settings::{LOCAL_IPS, Lease, Settings},
+        zone::Zone,
+    },
 };
 
 #[unsafe(no_mangle)]
@@ -21,25 +25,19 @@ static SEED: Global<Seed> = Global::new([0; 2]);
 static RESTORE: Global<u32> = Global::new(0);
 
 #[btf_map]
-static NAMES: HashMap<NameKey, NameEntry, NAMES_MAX, { BPF_F_NO_PREALLOC as usize }> =
+static NAMES: HashMap<NameKey, NameEntry, { NAMES_MAX as usize }, { BPF_F_NO_PREALLOC as usize }> =
     HashMap::new();
 #[btf_map]
-static ZONES: Array<Zone, ZONES_MAX> = Array::new();
+static ZONES: Array<Zone, { ZONES_MAX as usize }> = Array::new();
 #[btf_map]
 static SETTINGS: Array<Settings, 1> = Array::new();
 #[btf_map]
 static LEASE: Array<Lease, 1> = Array::new();
 #[btf_map]
-static COUNTERS: PerCpuArray<u64, OUTCOMES> = PerCpuArray::new();
+static COUNTERS: PerCpuArray<u64, { OUTCOMES as usize }> = PerCpuArray::new();
 /// When the last message was logged, `CLOCK_MONOTONIC` in nanoseconds.
 #[btf_map]
 static LOGGED_AT: Array<u64, 1> = Array::new();
-
-/// Returns the seed of the keys.
-#[inline(always)]
-pub fn seed() -> Seed {
-    SEED.load()
-}
 
 /// Returns how often a benchmark wants the query put back.
 #[inline(always)]
@@ -47,36 +45,49 @@ pub fn restores() -> u32 {
     RESTORE.load()
 }
 
-/// Returns the value stored for `key`. It may be replaced, and its memory
-/// used for another name, at any moment: read it with `lookup::read` only.
-#[inline(always)]
-pub fn name_entry(key: &NameKey) -> Option<*const NameEntry> {
-    NAMES.get_ptr(key)
-}
+/// The maps and constants of the loaded object.
+#[derive(Clone, Copy)]
+pub struct KernelMaps;
 
-/// Returns the zone with that index.
-#[inline(always)]
-pub fn zone(index: u32) -> Option<&'static Zone> {
-    let zone = ZONES.get_ptr(index)?;
-    // SAFETY: elements of an array live as long as the map; the agent replaces
-    // whole words, and any mixture of an old and a new zone is one.
-    Some(unsafe { &*zone })
-}
+impl Maps<'static> for KernelMaps {
+    #[inline(always)]
+    fn local_ips(self) -> Option<[u32; LOCAL_IPS]> {
+        let settings = SETTINGS.get_ptr(0)?;
+        // SAFETY: an element of an array; written before the programs are attached.
+        Some(unsafe { (*settings).local_ips }.map(u32::from_ne_bytes))
+    }
 
-/// Returns the settings.
-#[inline(always)]
-pub fn settings() -> Option<&'static Settings> {
-    let settings = SETTINGS.get_ptr(0)?;
-    // SAFETY: as in `zone`; written before the programs are attached.
-    Some(unsafe { &*settings })
-}
+    #[inline(always)]
+    fn seed(self) -> Seed {
+        SEED.load()
+    }
 
-/// Returns until when watched names are answered.
-#[inline(always)]
-pub fn serve_until_ns() -> Option<u64> {
-    let lease = LEASE.get_ptr(0)?;
-    // SAFETY: an aligned word of the map.
-    Some(unsafe { (&raw const (*lease).serve_until_ns).read_volatile() })
+    /// The coarse clock costs 2 ns, the exact one 26.
+    #[inline(always)]
+    fn now_ns(self) -> u64 {
+        // SAFETY: a helper call.
+        unsafe { bpf_ktime_get_coarse_ns() }
+    }
+
+    #[inline(always)]
+    fn serve_until_ns(self) -> Option<u64> {
+        let lease = LEASE.get_ptr(0)?;
+        // SAFETY: an aligned word of the map.
+        Some(unsafe { (&raw const (*lease).serve_until_ns).read_volatile() })
+    }
+
+    #[inline(always)]
+    fn name_entry(self, key: &NameKey) -> Option<*const NameEntry> {
+        NAMES.get_ptr(key)
+    }
+
+    #[inline(always)]
+    fn zone(self, index: u32) -> Option<&'static Zone> {
+        let zone = ZONES.get_ptr(index)?;
+        // SAFETY: elements of an array live as long as the map; the agent replaces
+        // whole words, and any mixture of an old and a new zone is one.
+        Some(unsafe { &*zone })
+    }
 }
 
 /// Counts `outcome` on this CPU.

@@ -1,18 +1,17 @@
 //! The programs: entry points, and nothing else.
 //!
-//! A packet goes `skb -> answer -> verdict`; see the crate's documentation for
-//! the steps between. Whatever is not answered continues, untouched, to the
-//! next program on the link (`TCX_NEXT`).
+//! Whatever is not answered continues, untouched, to the next program on the
+//! link (`TCX_NEXT`).
 
-mod answer;
 mod bench;
 mod log;
 mod maps;
 mod skb;
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
+use dns_ebpf::{answer::answer, layout::outcome::Outcome};
 
-use self::{answer::answer, skb::Skb};
+use self::{maps::KernelMaps, skb::Skb};
 
 /// Lets the next program on the link, and then the stack, have the packet.
 const TCX_NEXT: i32 = -1;
@@ -25,8 +24,19 @@ pub fn nodedns_tc(ctx: TcContext) -> i32 {
     if skb.has_vlan_tag() || skb.is_segmented() {
         return TCX_NEXT;
     }
-    match answer(skb) {
-        Some(verdict) => verdict,
+    match answer(skb, KernelMaps) {
+        Some(Ok(answered)) => {
+            maps::count(answered.outcome);
+            bench::restore(skb, &answered);
+            skb.redirect_back()
+        }
+        Some(Err(outcome)) => {
+            maps::count(outcome);
+            if matches!(outcome, Outcome::Impossible) {
+                log::impossible(skb);
+            }
+            TCX_NEXT
+        }
         None => TCX_NEXT,
     }
 }

@@ -5,7 +5,7 @@ use aya_ebpf::{
     helpers::{bpf_redirect_peer, bpf_skb_change_tail},
     programs::TcContext,
 };
-use dns_ebpf::packet::Packet;
+use dns_ebpf::{answer::Buffer, packet::Packet};
 
 /// A packet on tcx ingress.
 #[derive(Clone, Copy)]
@@ -45,28 +45,28 @@ impl Skb {
         unsafe { (*self.0).gso_segs > 1 }
     }
 
-    /// Returns the linear part of the packet.
-    #[inline(always)]
-    pub fn packet(self) -> Packet {
-        // SAFETY: fields of the context.
-        let (data, end) = unsafe { ((*self.0).data, (*self.0).data_end) };
-        // SAFETY: the kernel's bounds; void after `resize`.
-        unsafe { Packet::new(u64::from(data), u64::from(end)) }
-    }
-
-    /// Sets the packet's length; all earlier [`Packet`]s are void afterwards.
-    /// False when there is no memory; the packet is then as it was.
-    #[inline(always)]
-    pub fn resize(self, length: u64) -> bool {
-        // SAFETY: a helper call with the program's context.
-        unsafe { bpf_skb_change_tail(self.0, length as u32, 0) == 0 }
-    }
-
     /// Returns the verdict that sends the packet back into the pod, in the
     /// same receive pass (Linux 5.10; the link's peer is in another namespace).
     #[inline(always)]
     pub fn redirect_back(self) -> i32 {
         // SAFETY: a helper call.
         unsafe { bpf_redirect_peer(self.ifindex(), 0) as i32 }
+    }
+}
+
+impl Buffer for Skb {
+    #[inline(always)]
+    fn packet(self) -> Packet {
+        // SAFETY: fields of the context.
+        let (data, end) = unsafe { ((*self.0).data, (*self.0).data_end) };
+        // SAFETY: the kernel's bounds.
+        unsafe { Packet::new(u64::from(data), u64::from(end)) }
+    }
+
+    /// Fails when there is no memory.
+    #[inline(always)]
+    fn resize(self, length: u64) -> bool {
+        // SAFETY: a helper call with the program's context.
+        unsafe { bpf_skb_change_tail(self.0, length as u32, 0) == 0 }
     }
 }

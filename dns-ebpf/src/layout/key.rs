@@ -30,8 +30,8 @@ struct Lanes {
 
 impl Lanes {
     // Sign-extended from 32 bits: one instruction each, without loading a constant.
-    const LOW: u64 = 0x9e37_79b9_u32.cast_signed() as u64;
-    const HIGH: u64 = 0x85eb_ca6b_u32.cast_signed() as u64;
+    const LOW: u64 = 0xffff_ffff_9e37_79b9;
+    const HIGH: u64 = 0xffff_ffff_85eb_ca6b;
 
     #[inline(always)]
     fn new(seed: Seed, length: u64) -> Self {

@@ -54,9 +54,9 @@ pub mod globals {
 }
 
 /// Most entries of NAMES unless the agent sets another number at load.
-pub const NAMES_MAX: usize = 262_144;
+pub const NAMES_MAX: u32 = 262_144;
 /// Entries of ZONES.
-pub const ZONES_MAX: usize = 8;
+pub const ZONES_MAX: u32 = 8;
 
 #[cfg(feature = "user")]
 mod pod {

@@ -28,7 +28,7 @@ pub mod flags {
 }
 
 /// One owner name with its addresses.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NameEntry {
     /// Differs at each write; equal to `generation_end` in a whole entry.

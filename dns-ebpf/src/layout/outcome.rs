@@ -35,11 +35,11 @@ pub enum Outcome {
 }
 
 /// Number of outcomes, entries of COUNTERS.
-pub const OUTCOMES: usize = 12;
+pub const OUTCOMES: u32 = 12;
 
 impl Outcome {
     /// All outcomes, in the order of their numbers.
-    pub const ALL: [Self; OUTCOMES] = [
+    pub const ALL: [Self; OUTCOMES as usize] = [
         Self::AnswerA,
         Self::AnswerAaaa,
         Self::NodataA,

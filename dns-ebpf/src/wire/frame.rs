@@ -26,8 +26,7 @@ pub fn message_length(packet: Packet, local_ips: [u32; LOCAL_IPS]) -> Option<u64
         return None;
     }
     // No fragment, DF is free; time to live is free; UDP.
-    let fragment_and_protocol =
-        head.get::<u32, 20>() & u32::from_ne_bytes([0xbf, 0xff, 0, 0xff]);
+    let fragment_and_protocol = head.get::<u32, 20>() & u32::from_ne_bytes([0xbf, 0xff, 0, 0xff]);
     if fragment_and_protocol != u32::from_ne_bytes([0, 0, 0, 17]) {
         return None;
     }

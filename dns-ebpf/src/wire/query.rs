@@ -11,16 +11,12 @@
 //! the length of the name follows from the message's; its labels are checked
 //! where the name is compared with a stored one.
 
-use crate::{
-    NAME_MAX,
-    layout::outcome::Outcome,
-    opaque::octet,
-    packet::Packet,
-    wire::frame::NAME,
-};
+use crate::{NAME_MAX, layout::outcome::Outcome, opaque::octet, packet::Packet, wire::frame::NAME};
 
 /// Octets of an OPT record without options.
 pub const OPT: u64 = 11;
+/// The class IN.
+const IN: u32 = 1;
 
 /// A query that the datapath may answer.
 #[derive(Clone, Copy)]
@@ -86,10 +82,5 @@ fn parse_supported(packet: Packet, message_length: u64) -> Option<Query> {
         (tail.get::<u32, NAME>(), Some(Edns { head }))
     };
     let question = u32::from_be(question);
-    const IN: u32 = 1;
-    (question & 0xffff == IN).then_some(Query {
-        name_length,
-        qtype: (question >> 16) as u16,
-        edns,
-    })
+    (question & 0xffff == IN).then_some(Query { name_length, qtype: (question >> 16) as u16, edns })
 }

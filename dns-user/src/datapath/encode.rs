@@ -1,0 +1,230 @@
+//! Records and zones in the form in which the maps hold them.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use dns_ebpf::{
+    NAME_MAX,
+    layout::{
+        Text,
+        key::{self, NameKey, Seed},
+        name_entry::{NAME_OCTETS, NameEntry, POOL_OCTETS, V4_MAX, V6_MAX, flags},
+        zone::{SOA_OCTETS, ZONE_NAME_OCTETS, Zone},
+    },
+};
+
+use crate::records::{ClusterZone, NameRecords};
+
+/// SOA timers of CoreDNS's `kubernetes` plugin, in seconds.
+const SOA_REFRESH_S: u32 = 7200;
+const SOA_RETRY_S: u32 = 1800;
+const SOA_EXPIRE_S: u32 = 86400;
+/// Most seconds of TTL that a SOA record carries.
+const SOA_TTL_MAX_S: u32 = 300;
+/// RDLENGTH of the SOA with MNAME `ns.dns` and RNAME `hostmaster` before pointers.
+const SOA_RDLENGTH: u16 = 42;
+const TYPE_SOA: u16 = 6;
+const CLASS_IN: u16 = 1;
+
+/// Returns the octets of `name`, which is text without a final dot, in wire
+/// form; None when it is not a name of `a-z 0-9 - _` of at most [`NAME_MAX`]
+/// octets, the only ones that NAMES holds.
+pub fn wire_name(name: &str) -> Option<Vec<u8>> {
+    let mut wire = Vec::with_capacity(name.len() + 2);
+    for label in name.split('.') {
+        let is_plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+        if !(1..=63).contains(&label.len()) || !label.bytes().all(is_plain) {
+            return None;
+        }
+        wire.push(u8::try_from(label.len()).ok()?);
+        wire.extend_from_slice(label.as_bytes());
+    }
+    wire.push(0);
+    (wire.len() as u64 <= NAME_MAX).then_some(wire)
+}
+
+/// Returns the key of `name`; None as in [`wire_name`].
+pub fn name_key(name: &str, seed: Seed) -> Option<NameKey> {
+    Some(key::of_wire(&wire_name(name)?, seed))
+}
+
+/// Returns the key and the value for a name of the zone with index `zone`;
+/// None when NAMES cannot hold the name.
+///
+/// A name with more addresses than fit is stored as one that only the agent
+/// answers for. `generation` must differ from that of any recent write.
+pub fn name_entry(
+    records: &NameRecords,
+    seed: Seed,
+    zone: u32,
+    generation: u32,
+) -> Option<(NameKey, NameEntry)> {
+    let key = name_key(&records.name, seed)?;
+    let mut entry = NameEntry {
+        generation,
+        flags: 0,
+        v4_count: 0,
+        v6_count: 0,
+        dot: as_text(b'.'),
+        name: text::<NAME_OCTETS>(&records.name),
+        addresses: [[0; 4]; V4_MAX],
+        zone,
+        generation_end: generation,
+    };
+    match pool(&records.a, &records.aaaa) {
+        Some(addresses) => {
+            entry.addresses = addresses;
+            entry.v4_count = u8::try_from(records.a.len()).ok()?;
+            entry.v6_count = u8::try_from(records.aaaa.len()).ok()?;
+        }
+        None => entry.flags |= flags::AGENT_ONLY,
+    }
+    Some((key, entry))
+}
+
+/// Fills the pool: IPv4 addresses from its start, IPv6 from its end backwards.
+fn pool(a: &[Ipv4Addr], aaaa: &[Ipv6Addr]) -> Option<[[u8; 4]; V4_MAX]> {
+    if 4 * a.len() + 16 * aaaa.len() > POOL_OCTETS {
+        return None;
+    }
+    let mut pool = [[0; 4]; V4_MAX];
+    for (place, address) in pool.iter_mut().zip(a) {
+        *place = address.octets();
+    }
+    for (place, address) in pool.rchunks_exact_mut(V4_MAX / V6_MAX).zip(aaaa) {
+        place.as_flattened_mut().copy_from_slice(&address.octets());
+    }
+    Some(pool)
+}
+
+/// Returns the A and AAAA records that an entry holds.
+pub fn addresses(entry: &NameEntry) -> (Vec<Ipv4Addr>, Vec<Ipv6Addr>) {
+    let v4 = entry.addresses.iter().take(entry.v4_count.into());
+    let v6 = entry.addresses.rchunks_exact(V4_MAX / V6_MAX).take(entry.v6_count.into());
+    let v6 = v6.filter_map(|place| <[u8; 16]>::try_from(place.as_flattened()).ok());
+    (v4.copied().map(Ipv4Addr::from).collect(), v6.map(Ipv6Addr::from).collect())
+}
+
+/// Returns the value of ZONES for `zone`; None when its name is too long or
+/// odd, and its names are then left to user space.
+pub fn zone(zone: &ClusterZone) -> Option<Zone> {
+    let wire = wire_name(&zone.name)?;
+    if zone.name.len() >= ZONE_NAME_OCTETS {
+        return None;
+    }
+    Some(Zone {
+        name: text::<ZONE_NAME_OCTETS>(&zone.name),
+        length: u32::try_from(wire.len()).ok()?,
+        ttl_s: zone.ttl_s,
+        serial: zone.serial,
+        reserved: 0,
+        soa: soa(zone.ttl_s),
+    })
+}
+
+/// The SOA record with its pointers to the zone's name and its serial left open.
+fn soa(ttl_s: u32) -> [u64; 7] {
+    // A pointer to the zone's name.
+    const APEX: [u8; 2] = [0, 0];
+    let mut rdata = Vec::new();
+    rdata.extend(b"\x02ns\x03dns");
+    rdata.extend(APEX);
+    rdata.extend(b"\x0ahostmaster");
+    rdata.extend(APEX);
+    for number in [0, SOA_REFRESH_S, SOA_RETRY_S, SOA_EXPIRE_S, ttl_s] {
+        rdata.extend(number.to_be_bytes());
+    }
+    let mut record = Vec::new();
+    record.extend(APEX);
+    record.extend(TYPE_SOA.to_be_bytes());
+    record.extend(CLASS_IN.to_be_bytes());
+    record.extend(ttl_s.min(SOA_TTL_MAX_S).to_be_bytes());
+    record.extend(SOA_RDLENGTH.to_be_bytes());
+    record.extend(rdata);
+    assert_eq!(record.len() as u64, SOA_OCTETS, "the programs write a SOA of that length");
+    let mut words = [0; 7];
+    record.resize(size_of_val(&words), 0);
+    for (word, octets) in words.iter_mut().zip(record.as_chunks::<8>().0) {
+        *word = u64::from_ne_bytes(*octets);
+    }
+    words
+}
+
+fn text<const N: usize>(name: &str) -> [Text; N] {
+    let mut text = [0; N];
+    for (place, octet) in text.iter_mut().zip(name.bytes()) {
+        *place = as_text(octet);
+    }
+    text
+}
+
+const fn as_text(octet: u8) -> Text {
+    octet.cast_signed()
+}
+
+/// Returns the text of an array of [`Text`], up to its first NUL.
+pub fn text_to_string(text: &[Text]) -> String {
+    let octets = text.iter().map(|octet| octet.cast_unsigned()).take_while(|octet| *octet != 0);
+    octets.map(char::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SEED: Seed = [1, 2];
+
+    fn records(name: &str, a: usize, aaaa: usize) -> NameRecords {
+        let v4 = |n| Ipv4Addr::new(10, 96, 0, n);
+        let v6 = |n| Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n);
+        NameRecords {
+            name: name.to_owned(),
+            a: (1..).map(v4).take(a).collect(),
+            aaaa: (1..).map(v6).take(aaaa).collect(),
+        }
+    }
+
+    #[test]
+    fn addresses_survive_the_pool() {
+        for (a, aaaa, fits) in [
+            (1, 0, true),
+            (8, 0, true),
+            (0, 2, true),
+            (4, 1, true),
+            (0, 0, true),
+            (5, 1, false),
+            (9, 0, false),
+            (0, 3, false),
+        ] {
+            let given = records("web.prod.svc.cluster.local", a, aaaa);
+            let (_, entry) = name_entry(&given, SEED, 0, 7).unwrap();
+            assert_eq!(entry.flags & flags::AGENT_ONLY == 0, fits, "{a} A, {aaaa} AAAA");
+            let expected = if fits { (given.a, given.aaaa) } else { (vec![], vec![]) };
+            assert_eq!(addresses(&entry), expected, "{a} A, {aaaa} AAAA");
+        }
+    }
+
+    #[test]
+    fn only_plain_names_are_stored() {
+        let long = |n: usize| format!("{}.{}.svc.cluster.local", "a".repeat(63), "b".repeat(n));
+        for (name, stored) in [
+            ("web.prod.svc.cluster.local", true),
+            ("_http._tcp.web.prod.svc.cluster.local", true),
+            (&*long(51), true),
+            (&*long(52), false),
+            ("Web.prod", false),
+            ("a..b", false),
+            ("", false),
+            ("a.", false),
+            ("a b", false),
+            ("a@b", false),
+            (&*"x".repeat(64), false),
+        ] {
+            let entry = name_entry(&records(name, 1, 0), SEED, 0, 7);
+            assert_eq!(entry.is_some(), stored, "{name}");
+            if let Some((_, entry)) = entry {
+                assert_eq!(text_to_string(&entry.name), name);
+                assert_eq!(entry.name.last(), Some(&0), "{name}: no final NUL");
+            }
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! Which interfaces carry pods, and their coming and going (rtnetlink(7)).
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result};
+use futures::{StreamExt as _, TryStreamExt as _};
+use globset::GlobSet;
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage},
+};
+use rtnetlink::{
+    MulticastGroup, new_multicast_connection,
+    packet_core::{NetlinkMessage, NetlinkPayload},
+};
+use tokio::sync::mpsc::Sender;
+
+/// What happened to an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkEvent {
+    /// An interface that is to carry the program is there (perhaps still).
+    Present {
+        /// Its index.
+        ifindex: u32,
+        /// Its name now.
+        name: String,
+    },
+    /// The interface with that index is gone, or is not to carry the program.
+    Absent {
+        /// Its index.
+        ifindex: u32,
+    },
+    /// All interfaces that are to carry it have been named as present.
+    Listed(BTreeSet<u32>),
+}
+
+/// Sends the interfaces that are there and all later changes, until the
+/// receiver is gone or netlink fails.
+///
+/// Changes are subscribed to before the list is taken, so none is missed.
+pub async fn watch(globs: Option<GlobSet>, events: Sender<LinkEvent>) -> Result<()> {
+    let (connection, handle, mut messages) = new_multicast_connection(&[MulticastGroup::Link])
+        .context("cannot open a netlink socket")?;
+    let connection = tokio::spawn(connection);
+    let result = async {
+        let mut listed = BTreeSet::new();
+        let mut links = handle.link().get().execute();
+        while let Some(link) = links.try_next().await.context("cannot list the links")? {
+            if let Some(name) = wanted_name(&link, globs.as_ref()) {
+                let ifindex = link.header.index;
+                listed.insert(ifindex);
+                if events.send(LinkEvent::Present { ifindex, name }).await.is_err() {
+                    return Ok(());
+                }
+            }
+        }
+        if events.send(LinkEvent::Listed(listed)).await.is_err() {
+            return Ok(());
+        }
+        while let Some((message, _)) = messages.next().await {
+            if let Some(event) = event(message, globs.as_ref())
+                && events.send(event).await.is_err()
+            {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("the netlink socket was closed")
+    }
+    .await;
+    connection.abort();
+    result
+}
+
+fn event(
+    message: NetlinkMessage<RouteNetlinkMessage>,
+    globs: Option<&GlobSet>,
+) -> Option<LinkEvent> {
+    match message.payload {
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
+            let ifindex = link.header.index;
+            Some(match wanted_name(&link, globs) {
+                Some(name) => LinkEvent::Present { ifindex, name },
+                None => LinkEvent::Absent { ifindex },
+            })
+        }
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
+            Some(LinkEvent::Absent { ifindex: link.header.index })
+        }
+        _ => None,
+    }
+}
+
+/// Returns the name of an interface that is to carry the program: by default a
+/// veth whose peer is in another namespace, which is where a reply is sent to.
+fn wanted_name(link: &LinkMessage, globs: Option<&GlobSet>) -> Option<String> {
+    let (mut name, mut is_veth, mut has_foreign_peer) = (None, false, false);
+    for attribute in &link.attributes {
+        match attribute {
+            LinkAttribute::IfName(text) => name = Some(text),
+            LinkAttribute::LinkInfo(infos) => {
+                is_veth = infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Veth)));
+            }
+            LinkAttribute::LinkNetNsId(_) => has_foreign_peer = true,
+            _ => {}
+        }
+    }
+    let name = name?;
+    let named = globs.is_none_or(|globs| globs.is_match(name));
+    (is_veth && has_foreign_peer && named).then(|| name.clone())
+}

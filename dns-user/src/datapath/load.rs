@@ -1,0 +1,152 @@
+//! Loads the programs and their maps, taking over pinned maps where they fit.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, Result, ensure};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, Map, MapData},
+    programs::SchedClassifier,
+};
+use dns_ebpf::layout::{
+    LAYOUT_VERSION, NAMES_MAX, globals,
+    key::Seed,
+    maps, programs,
+    settings::{LOCAL_IPS, Settings},
+};
+use tracing::info;
+
+use super::{
+    OBJECT,
+    maps::{Counters, LeaseMap, Names, Zones, settings},
+    pins::Pins,
+};
+
+/// How the programs are loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions<'a> {
+    /// Where maps are pinned and found; None leaves them to this process.
+    pub pins: Option<&'a Pins>,
+    /// Most names.
+    pub names_max: u32,
+    /// IPv4 addresses answered for, 1..=[`LOCAL_IPS`].
+    pub local_ips: &'a [Ipv4Addr],
+    /// Benchmarks only: how often each reply is turned into its query again, 0..=7.
+    pub restores: u32,
+}
+
+impl<'a> LoadOptions<'a> {
+    /// The usual options, for these addresses.
+    pub fn new(pins: Option<&'a Pins>, local_ips: &'a [Ipv4Addr]) -> Self {
+        Self { pins, names_max: NAMES_MAX, local_ips, restores: 0 }
+    }
+}
+
+/// Loaded programs and the handles of their maps.
+pub struct Loaded {
+    /// The programs; [`programs::ANSWER`] is in the kernel already.
+    pub ebpf: Ebpf,
+    /// NAMES.
+    pub names: Names,
+    /// ZONES.
+    pub zones: Zones,
+    /// LEASE.
+    pub lease: LeaseMap,
+    /// COUNTERS.
+    pub counters: Counters,
+    /// SETTINGS; open for as long as programs may be loaded that use it.
+    _settings: Array<MapData, Settings>,
+}
+
+/// Loads the object. What is pinned is taken over when it has this layout and
+/// these sizes, and made anew otherwise.
+pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
+    ensure!(
+        !OBJECT.is_empty(),
+        "this binary was built without its BPF object; build it with `cargo xtask build`"
+    );
+    let local_ips = local_ips(options.local_ips)?;
+    let seed = match options.pins {
+        Some(pins) => seed_of(pins, options.names_max)?,
+        None => rand::random(),
+    };
+    let pinned: Vec<_> =
+        options.pins.iter().flat_map(|pins| maps::ALL.map(|name| (name, pins.map(name)))).collect();
+    let mut loader = EbpfLoader::new();
+    loader
+        .map_max_entries(maps::NAMES, options.names_max)
+        .override_global(globals::SEED, &seed, true)
+        .override_global(globals::RESTORE, &options.restores, true);
+    for (name, path) in &pinned {
+        loader.map_pin_path(name, path.as_path());
+    }
+    let mut ebpf = loader.load(OBJECT).context(
+        "the kernel refused the BPF object (needed: Linux 6.6 with BTF, \
+         and CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON or a privileged container)",
+    )?;
+    let mut settings = settings(take(&mut ebpf, maps::SETTINGS)?)?;
+    settings
+        .set(0, Settings { layout_version: LAYOUT_VERSION, reserved: 0, seed, local_ips }, 0)
+        .context("cannot write SETTINGS")?;
+    let answering = Loaded {
+        names: Names::new(take(&mut ebpf, maps::NAMES)?, seed)?,
+        zones: Zones::new(take(&mut ebpf, maps::ZONES)?)?,
+        lease: LeaseMap::new(take(&mut ebpf, maps::LEASE)?)?,
+        counters: Counters::new(take(&mut ebpf, maps::COUNTERS)?)?,
+        _settings: settings,
+        ebpf,
+    };
+    answering.with_program(programs::ANSWER)
+}
+
+impl Loaded {
+    /// Loads one more program of the object into the kernel.
+    pub fn with_program(mut self, name: &str) -> Result<Self> {
+        self.program_mut(name)?
+            .load()
+            .with_context(|| format!("the kernel's verifier refused the program {name}"))?;
+        Ok(self)
+    }
+
+    /// Returns a program by name.
+    pub fn program_mut(&mut self, name: &str) -> Result<&mut SchedClassifier> {
+        let program = self.ebpf.program_mut(name);
+        let program = program.with_context(|| format!("no program {name} in the BPF object"))?;
+        program.try_into().with_context(|| format!("{name} is not a classifier"))
+    }
+}
+
+/// The seed of the pinned maps, or a new one after making room for new maps.
+fn seed_of(pins: &Pins, names_max: u32) -> Result<Seed> {
+    let reusable = pins.reusable(names_max);
+    if reusable.is_none() {
+        pins.remove()?;
+    }
+    pins.create()?;
+    Ok(match reusable {
+        Some(settings) => {
+            info!("taking over the pinned maps");
+            settings.seed
+        }
+        None => rand::random(),
+    })
+}
+
+/// Fills the places behind the last address with the first.
+fn local_ips(ips: &[Ipv4Addr]) -> Result<[[u8; 4]; LOCAL_IPS]> {
+    let first = ips.first().context("no IPv4 address to answer for")?.octets();
+    let mut places = [first; LOCAL_IPS];
+    ensure!(ips.len() <= LOCAL_IPS, "more than {LOCAL_IPS} IPv4 addresses to answer for");
+    for (place, ip) in places.iter_mut().zip(ips) {
+        *place = ip.octets();
+    }
+    Ok(places)
+}
+
+fn take(ebpf: &mut Ebpf, name: &str) -> Result<MapData> {
+    let map = ebpf.take_map(name).with_context(|| format!("no map {name} in the BPF object"))?;
+    match map {
+        Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) => Ok(data),
+        other => anyhow::bail!("{name} is a map of another type: {other:?}"),
+    }
+}

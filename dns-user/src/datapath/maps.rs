@@ -1,0 +1,213 @@
+//! Typed handles of the maps. Nothing else in the agent names them.
+
+use anyhow::{Context as _, Result};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use dns_ebpf::layout::{
+    key::{NameKey, Seed},
+    maps,
+    name_entry::NameEntry,
+    outcome::Outcome,
+    settings::{Lease, Settings},
+    zone::Zone,
+};
+use nix::time::{ClockId, clock_gettime};
+
+use super::{encode, pins::Pins};
+use crate::{
+    records::{ClusterZone, NameRecords},
+    store::NameStore,
+};
+
+/// Index of the cluster zone in ZONES.
+const CLUSTER_ZONE: u32 = 0;
+
+/// NAMES, written by the store.
+pub struct Names {
+    map: HashMap<MapData, NameKey, NameEntry>,
+    seed: Seed,
+    /// Of the next write. Starts at random, so that a new agent's writes differ
+    /// from those of the one before.
+    generation: u32,
+}
+
+impl Names {
+    /// Takes NAMES, whose keys are made with `seed`.
+    pub fn new(map: MapData, seed: Seed) -> Result<Self> {
+        let map = Map::HashMap(map).try_into().context("NAMES is not the map it should be")?;
+        Ok(Self { map, seed, generation: rand::random() })
+    }
+
+    /// Returns all entries, in no order. Entries that change meanwhile may be
+    /// missing or come twice.
+    pub fn entries(&self) -> impl Iterator<Item = Result<(NameKey, NameEntry), MapError>> {
+        self.map.iter()
+    }
+
+    /// Returns the entry of `name`.
+    pub fn entry(&self, name: &str) -> Result<Option<NameEntry>> {
+        let Some(key) = encode::name_key(name, self.seed) else { return Ok(None) };
+        self.entry_at(&key)
+    }
+
+    fn entry_at(&self, key: &NameKey) -> Result<Option<NameEntry>> {
+        match self.map.get(key, 0) {
+            Ok(entry) => Ok(Some(entry)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(error).context("cannot read NAMES"),
+        }
+    }
+
+    fn remove_key(&mut self, key: &NameKey) -> Result<()> {
+        match self.map.remove(key) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(error) => Err(error).context("cannot delete from NAMES"),
+        }
+    }
+}
+
+impl NameStore for Names {
+    fn put(&mut self, records: &NameRecords) -> Result<()> {
+        let generation = self.generation.wrapping_add(1);
+        let entry = encode::name_entry(records, self.seed, CLUSTER_ZONE, generation);
+        let Some((key, mut entry)) = entry else { return Ok(()) };
+        if let Some(installed) = self.entry_at(&key)? {
+            (entry.generation, entry.generation_end) =
+                (installed.generation, installed.generation_end);
+            if entry == installed && entry.generation == entry.generation_end {
+                return Ok(());
+            }
+            (entry.generation, entry.generation_end) = (generation, generation);
+        }
+        self.generation = generation;
+        self.map
+            .insert(key, entry, 0)
+            .with_context(|| format!("cannot write {} to NAMES (is it full?)", records.name))
+    }
+
+    fn remove(&mut self, name: &str) -> Result<()> {
+        match encode::name_key(name, self.seed) {
+            Some(key) => self.remove_key(&key),
+            None => Ok(()),
+        }
+    }
+
+    fn retain(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<usize> {
+        let mut strange = Vec::new();
+        for entry in &self.map {
+            let (key, entry) = entry.context("cannot read NAMES")?;
+            let name = encode::text_to_string(&entry.name);
+            // A key that is not the name's own could never be updated.
+            if encode::name_key(&name, self.seed) != Some(key) || !keep(&name) {
+                strange.push(key);
+            }
+        }
+        for key in &strange {
+            self.remove_key(key)?;
+        }
+        Ok(strange.len())
+    }
+}
+
+/// ZONES.
+pub struct Zones(Array<MapData, Zone>);
+
+impl Zones {
+    /// Takes ZONES.
+    pub fn new(map: MapData) -> Result<Self> {
+        Ok(Self(Map::Array(map).try_into().context("ZONES is not the map it should be")?))
+    }
+
+    /// Sets the cluster zone; false when the map cannot hold it.
+    pub fn set(&mut self, zone: &ClusterZone) -> Result<bool> {
+        let Some(zone) = encode::zone(zone) else { return Ok(false) };
+        self.0.set(CLUSTER_ZONE, zone, 0).context("cannot write ZONES")?;
+        Ok(true)
+    }
+
+    /// Returns the zones that are set.
+    pub fn all(&self) -> Result<Vec<Zone>> {
+        let zones: Vec<Zone> =
+            self.0.iter().collect::<Result<_, _>>().context("cannot read ZONES")?;
+        Ok(zones.into_iter().filter(|zone| zone.length != 0).collect())
+    }
+}
+
+/// Returns the pinned or loaded SETTINGS for writing.
+pub fn settings(map: MapData) -> Result<Array<MapData, Settings>> {
+    Map::Array(map).try_into().context("SETTINGS is not the map it should be")
+}
+
+/// LEASE.
+pub struct LeaseMap(Array<MapData, Lease>);
+
+impl LeaseMap {
+    /// Takes LEASE.
+    pub fn new(map: MapData) -> Result<Self> {
+        Ok(Self(Map::Array(map).try_into().context("LEASE is not the map it should be")?))
+    }
+
+    /// Sets the lease.
+    pub fn set(&mut self, lease: Lease) -> Result<()> {
+        self.0.set(0, lease, 0).context("cannot write LEASE")
+    }
+
+    /// Returns the lease.
+    pub fn get(&self) -> Result<Lease> {
+        self.0.get(&0, 0).context("cannot read LEASE")
+    }
+}
+
+/// Returns the time on the clock of [`Lease`], in nanoseconds.
+pub fn monotonic_ns() -> Result<u64> {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).context("cannot read CLOCK_MONOTONIC")?;
+    let seconds = u64::try_from(now.tv_sec()).context("CLOCK_MONOTONIC is negative")?;
+    let nanoseconds = u64::try_from(now.tv_nsec()).context("CLOCK_MONOTONIC is negative")?;
+    Ok(seconds * 1_000_000_000 + nanoseconds)
+}
+
+/// COUNTERS.
+pub struct Counters(PerCpuArray<MapData, u64>);
+
+impl Counters {
+    /// Takes COUNTERS.
+    pub fn new(map: MapData) -> Result<Self> {
+        Ok(Self(Map::PerCpuArray(map).try_into().context("COUNTERS is not the map it should be")?))
+    }
+
+    /// Returns how often each outcome was counted, over all CPUs.
+    pub fn read(&self) -> Result<Vec<(Outcome, u64)>> {
+        let sum = |outcome: Outcome| {
+            let counts = self.0.get(&(outcome as u32), 0).context("cannot read COUNTERS")?;
+            Ok((outcome, counts.iter().sum()))
+        };
+        Outcome::ALL.into_iter().map(sum).collect()
+    }
+}
+
+/// All maps of pinned state, for the verbs that look at it.
+pub struct PinnedMaps {
+    /// SETTINGS as they were written.
+    pub settings: Settings,
+    /// NAMES.
+    pub names: Names,
+    /// ZONES.
+    pub zones: Zones,
+    /// LEASE.
+    pub lease: LeaseMap,
+    /// COUNTERS.
+    pub counters: Counters,
+}
+
+impl PinnedMaps {
+    /// Opens the maps in `pins`.
+    pub fn open(pins: &Pins) -> Result<Self> {
+        let settings = pins.settings()?;
+        Ok(Self {
+            names: Names::new(pins.open(maps::NAMES)?, settings.seed)?,
+            zones: Zones::new(pins.open(maps::ZONES)?)?,
+            lease: LeaseMap::new(pins.open(maps::LEASE)?)?,
+            counters: Counters::new(pins.open(maps::COUNTERS)?)?,
+            settings,
+        })
+    }
+}

@@ -1,0 +1,13 @@
+//! The kernel's side as the agent sees it: programs, maps, links and pins.
+
+pub mod attach;
+pub mod encode;
+pub mod links;
+pub mod load;
+pub mod logs;
+pub mod maps;
+pub mod pins;
+
+/// The BPF object, built from `dns-ebpf` together with this crate; empty when
+/// the machine that built it had no BPF toolchain.
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/dns-ebpf"));

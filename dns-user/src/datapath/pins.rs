@@ -1,0 +1,124 @@
+//! Where maps and links stay while no agent runs.
+//!
+//! ```text
+//! PIN_DIR/v1/NAMES, ZONES, SETTINGS, LEASE, COUNTERS
+//! PIN_DIR/v1/links/IFINDEX
+//! ```
+//! The folder carries the layout's version, so agents of two versions never
+//! share a map.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use aya::maps::{Array, Map, MapData, MapInfo};
+use dns_ebpf::layout::{
+    LAYOUT_VERSION, ZONES_MAX,
+    key::NameKey,
+    maps,
+    name_entry::NameEntry,
+    outcome::OUTCOMES,
+    settings::{Lease, Settings},
+    zone::Zone,
+};
+
+/// The pinned state of one layout version.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    folder: PathBuf,
+}
+
+impl Pins {
+    /// The pins of this version in `pin_dir`.
+    pub fn new(pin_dir: &Path) -> Self {
+        Self { folder: pin_dir.join(format!("v{LAYOUT_VERSION}")) }
+    }
+
+    /// Returns where the map with that name is pinned.
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Returns where the link of the interface with that index is pinned.
+    pub fn link(&self, ifindex: u32) -> PathBuf {
+        self.links().join(ifindex.to_string())
+    }
+
+    fn links(&self) -> PathBuf {
+        self.folder.join("links")
+    }
+
+    /// Makes the folders.
+    pub fn create(&self) -> Result<()> {
+        fs::create_dir_all(self.links()).with_context(|| {
+            format!(
+                "cannot make {}: is a bpf file system mounted there \
+                 (mount -t bpf bpf /sys/fs/bpf), and is this root?",
+                self.links().display()
+            )
+        })
+    }
+
+    /// Returns the indexes of all interfaces with a pinned link.
+    pub fn pinned_links(&self) -> Result<Vec<u32>> {
+        let entries = match fs::read_dir(self.links()) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("cannot read {}", self.links().display()));
+            }
+        };
+        let index = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+        let mut indexes: Vec<u32> = entries.filter_map(|entry| index(entry.ok()?)).collect();
+        indexes.sort_unstable();
+        Ok(indexes)
+    }
+
+    /// Returns the settings of maps that this version can go on with; None when
+    /// there are none, or when they have another shape.
+    pub fn reusable(&self, names_max: u32) -> Option<Settings> {
+        let shapes = [
+            (maps::NAMES, size_of::<NameKey>(), size_of::<NameEntry>(), names_max),
+            (maps::ZONES, 4, size_of::<Zone>(), ZONES_MAX),
+            (maps::SETTINGS, 4, size_of::<Settings>(), 1),
+            (maps::LEASE, 4, size_of::<Lease>(), 1),
+            (maps::COUNTERS, 4, size_of::<u64>(), OUTCOMES),
+        ];
+        for (name, key, value, entries) in shapes {
+            let info = MapInfo::from_pin(self.map(name)).ok()?;
+            let shape = (info.key_size() as usize, info.value_size() as usize, info.max_entries());
+            if shape != (key, value, entries) {
+                return None;
+            }
+        }
+        let settings = self.settings().ok()?;
+        (settings.layout_version == LAYOUT_VERSION).then_some(settings)
+    }
+
+    /// Returns the pinned settings.
+    pub fn settings(&self) -> Result<Settings> {
+        let map: Array<_, Settings> = Map::Array(self.open(maps::SETTINGS)?).try_into()?;
+        map.get(&0, 0).context("the map SETTINGS is empty")
+    }
+
+    /// Opens the pinned map with that name.
+    pub fn open(&self, name: &str) -> Result<MapData> {
+        let path = self.map(name);
+        MapData::from_pin(&path).with_context(|| {
+            format!("no map at {}: has an agent run with this --pin-dir?", path.display())
+        })
+    }
+
+    /// Removes links and maps. The programs end with their last link.
+    pub fn remove(&self) -> Result<()> {
+        match fs::remove_dir_all(&self.folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", self.folder.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}

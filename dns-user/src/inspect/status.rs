@@ -1,0 +1,131 @@
+//! `nodedns status`: what the pinned maps and links say.
+
+use std::{collections::BTreeMap, fmt::Write as _, net::Ipv4Addr};
+
+use anyhow::Result;
+use dns_ebpf::layout::LAYOUT_VERSION;
+use nix::net::if_::if_indextoname;
+use serde::Serialize;
+
+use super::{print, print_json};
+use crate::{
+    args::{InspectArguments, Output},
+    datapath::{
+        encode,
+        maps::{PinnedMaps, monotonic_ns},
+        pins::Pins,
+    },
+};
+
+#[derive(Debug, Serialize)]
+struct Status {
+    layout_version: u32,
+    local_ips: Vec<Ipv4Addr>,
+    zones: Vec<ZoneStatus>,
+    names: usize,
+    lease: LeaseStatus,
+    links: Vec<LinkStatus>,
+    /// Outcome -> packets since the maps were made.
+    packets: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct ZoneStatus {
+    name: String,
+    ttl_s: u32,
+    serial: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct LeaseStatus {
+    /// An agent has renewed the lease within its time.
+    agent_alive: bool,
+    /// For how long names are still answered, in seconds; negative when no longer.
+    serves_for_s: i64,
+}
+
+#[derive(Debug, Serialize)]
+struct LinkStatus {
+    ifindex: u32,
+    /// None when the link is in another namespace, or gone.
+    name: Option<String>,
+}
+
+/// Prints the state.
+pub fn status(arguments: &InspectArguments) -> Result<()> {
+    let status = read(&Pins::new(&arguments.pin_dir))?;
+    match arguments.output {
+        Output::Json => print_json(&status),
+        Output::Text => print(&text(&status)),
+    }
+}
+
+fn read(pins: &Pins) -> Result<Status> {
+    let maps = PinnedMaps::open(pins)?;
+    let now_ns = monotonic_ns()?;
+    let lease = maps.lease.get()?;
+    let serves_for_ns = i128::from(lease.serve_until_ns) - i128::from(now_ns);
+    let mut local_ips: Vec<_> = maps.settings.local_ips.map(Ipv4Addr::from).to_vec();
+    local_ips.dedup();
+    let zones = maps.zones.all()?;
+    let links = pins.pinned_links()?.into_iter().map(|ifindex| LinkStatus {
+        ifindex,
+        name: if_indextoname(ifindex).ok().and_then(|name| name.into_string().ok()),
+    });
+    Ok(Status {
+        layout_version: LAYOUT_VERSION,
+        local_ips,
+        zones: zones
+            .iter()
+            .map(|zone| ZoneStatus {
+                name: encode::text_to_string(&zone.name),
+                ttl_s: zone.ttl_s,
+                serial: zone.serial,
+            })
+            .collect(),
+        names: maps.names.entries().count(),
+        lease: LeaseStatus {
+            agent_alive: lease.alive_until_ns > now_ns,
+            serves_for_s: i64::try_from(serves_for_ns.div_euclid(1_000_000_000))
+                .unwrap_or(i64::MAX),
+        },
+        links: links.collect(),
+        packets: maps
+            .counters
+            .read()?
+            .into_iter()
+            .map(|(outcome, count)| (outcome.label(), count))
+            .collect(),
+    })
+}
+
+fn text(status: &Status) -> String {
+    let Status { layout_version, local_ips, zones, names, lease, links, packets } = status;
+    let mut text = String::new();
+    let ips: Vec<_> = local_ips.iter().map(ToString::to_string).collect();
+    let mut line = |what: &str, value: String| {
+        // Writing to a String does not fail.
+        let _infallible = writeln!(text, "{what:<12} {value}");
+    };
+    line("layout", layout_version.to_string());
+    line("addresses", ips.join(" "));
+    for ZoneStatus { name, ttl_s, serial } in zones {
+        line("zone", format!("{name}. ttl {ttl_s} s, serial {serial}"));
+    }
+    line("names", names.to_string());
+    line("agent", if lease.agent_alive { "alive" } else { "silent" }.to_owned());
+    line(
+        "lease",
+        match lease.serves_for_s {
+            seconds @ 0.. => format!("names are answered for another {seconds} s"),
+            _ => "lapsed: every query is passed up".to_owned(),
+        },
+    );
+    for LinkStatus { ifindex, name } in links {
+        line("link", format!("{} ({ifindex})", name.as_deref().unwrap_or("?")));
+    }
+    for (outcome, count) in packets.iter().filter(|(_, count)| **count != 0) {
+        line("packets", format!("{count:>12} {outcome}"));
+    }
+    text
+}

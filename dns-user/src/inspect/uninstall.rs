@@ -1,0 +1,30 @@
+//! `nodedns uninstall`: leaves nothing of the agent in the kernel.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use anyhow::{Context as _, Result};
+use tracing::warn;
+
+use super::print;
+use crate::{
+    args::UninstallArguments, config::LocalInterface, datapath::pins::Pins, local_address,
+};
+
+/// Removes links, programs, maps and the local addresses. Nothing there is no error.
+pub fn uninstall(arguments: &UninstallArguments) -> Result<()> {
+    let pins = Pins::new(&arguments.pin_dir);
+    let ips: Vec<IpAddr> = match pins.settings() {
+        Ok(settings) => settings.local_ips.map(Ipv4Addr::from).map(IpAddr::from).to_vec(),
+        Err(reason) => {
+            warn!("no local addresses are known: {reason:#}");
+            Vec::new()
+        }
+    };
+    let links = pins.pinned_links()?.len();
+    pins.remove()?;
+    let interface = LocalInterface { name: arguments.interface_name.clone() };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    runtime.block_on(local_address::remove(&ips, &interface))?;
+    print(&format!("removed {links} links, the maps and the local addresses\n"))
+}
