@@ -1,0 +1,90 @@
+//! Reply frames, built from the records and not by the code under test.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use harness::packet::{
+    frame::{Frame, Transport},
+    query::Query,
+};
+
+use crate::subject::{SERIAL, TTL_S, ZONE};
+
+/// Pointer to the question's name.
+const QUESTION: [u8; 2] = [0xc0, 12];
+
+/// An A record of the question's name.
+pub fn a(last: u8) -> Vec<u8> {
+    record(1, &Ipv4Addr::new(10, 96, 1, last).octets())
+}
+
+/// An AAAA record of the question's name.
+pub fn aaaa(last: u16) -> Vec<u8> {
+    record(28, &Ipv6Addr::from([0xfd00, 0x10, 0x96, 0, 0, 0, 1, last]).octets())
+}
+
+fn record(rtype: u8, rdata: &[u8]) -> Vec<u8> {
+    let mut octets = QUESTION.to_vec();
+    octets.extend([0, rtype, 0, 1]);
+    octets.extend(TTL_S.to_be_bytes());
+    octets.extend([0, u8::try_from(rdata.len()).unwrap()]);
+    octets.extend(rdata);
+    octets
+}
+
+/// The zone's SOA; its names point to the zone's name in the question.
+fn soa(query: &Query) -> Vec<u8> {
+    let zone_length = ZONE.len() + 2;
+    let zone_start = 12 + query.questions[0].name.len() - zone_length;
+    let apex = (0xc000 | u16::try_from(zone_start).unwrap()).to_be_bytes();
+    let mut rdata = b"\x02ns\x03dns".to_vec();
+    rdata.extend(apex);
+    rdata.extend(b"\x0ahostmaster");
+    rdata.extend(apex);
+    for number in [SERIAL, 7200, 1800, 86400, TTL_S] {
+        rdata.extend(number.to_be_bytes());
+    }
+    let mut octets = apex.to_vec();
+    octets.extend([0, 6, 0, 1]);
+    octets.extend(TTL_S.to_be_bytes());
+    octets.extend(u16::try_from(rdata.len()).unwrap().to_be_bytes());
+    octets.extend(rdata);
+    octets
+}
+
+/// The frame that answers `frame`, which carries `query`, with these records;
+/// none means NODATA.
+pub fn reply(frame: &Frame, query: &Query, answers: &[Vec<u8>]) -> Vec<u8> {
+    let count = u16::try_from(answers.len()).unwrap();
+    let flags = query.flags & 0x0110 | 0x8400;
+    let negative = u16::from(answers.is_empty());
+    let mut message = Vec::new();
+    for word in [query.id, flags, 1, count, negative, u16::from(query.edns.is_some())] {
+        message.extend(word.to_be_bytes());
+    }
+    let question = &query.questions[0];
+    message.extend(&question.name);
+    message.extend(question.qtype.to_be_bytes());
+    message.extend(question.qclass.to_be_bytes());
+    message.extend(answers.concat());
+    if answers.is_empty() {
+        message.extend(soa(query));
+    }
+    if let Some(edns) = &query.edns {
+        message.extend([0, 0, 41]);
+        message.extend(edns.size.to_be_bytes());
+        message.extend([0, 0, u8::from(edns.dnssec_ok) << 7, 0, 0, 0]);
+    }
+    Frame {
+        destination_mac: frame.source_mac,
+        source_mac: frame.destination_mac,
+        source: frame.destination,
+        destination: frame.source,
+        source_port: frame.destination_port,
+        destination_port: frame.source_port,
+        transport: Transport::UdpWithoutChecksum,
+        payload: message,
+        padding: Vec::new(),
+        ..frame.clone()
+    }
+    .octets()
+}

@@ -1,0 +1,89 @@
+//! Random frames, near to queries and far from them: the host's code and the
+//! kernel's do the same with every one, octet for octet.
+
+use harness::{
+    kernel,
+    packet::{
+        compare::frame_difference,
+        frame::Frame,
+        query::{Edns, Query},
+    },
+};
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
+
+use crate::subject::{Host, Kernel, Subject as _, names};
+
+const FRAMES: u32 = 20_000;
+
+#[test]
+fn host_and_kernel_agree() {
+    if !kernel::require(kernel::DATAPATH) {
+        return;
+    }
+    let seed: u64 = rand::random();
+    println!("seed {seed}, {FRAMES} frames");
+    let mut random = StdRng::seed_from_u64(seed);
+    let (mut host, mut kernel) = (Host::new(&names()), Kernel::new(&names()));
+    let known: Vec<String> = names().into_iter().map(|records| records.name).collect();
+    let mut answered = 0;
+    for round in 0..FRAMES {
+        let frame = random_frame(&mut random, &known);
+        if !kernel.takes(&frame) {
+            continue;
+        }
+        let (one, other) = (host.run(&frame), kernel.run(&frame));
+        if one != other {
+            panic!(
+                "seed {seed}, round {round}: host answered {}, kernel {}\n{}\n{frame:02x?}",
+                one.answered,
+                other.answered,
+                frame_difference(&one.frame, &other.frame).unwrap_or_default()
+            );
+        }
+        assert!(one.answered || one.frame == frame, "seed {seed}, round {round}: {frame:02x?}");
+        answered += u32::from(one.answered);
+    }
+    assert!(answered > FRAMES / 10, "only {answered} answered: the frames are too far from queries");
+}
+
+fn random_frame(random: &mut StdRng, known: &[String]) -> Vec<u8> {
+    let mut name = known.choose(random).unwrap().clone();
+    if random.random_bool(0.2) {
+        name = format!("{}.{name}", ["www", "x", "_http._tcp", "a.b.c"].choose(random).unwrap());
+    }
+    if random.random_bool(0.3) {
+        name = name.chars().map(|c| if random.random() { c.to_ascii_uppercase() } else { c }).collect();
+    }
+    let mut query = Query::new(&name, *[1, 1, 1, 28, 28, 33, 16, 6, 255, 0].choose(random).unwrap());
+    query.id = random.random();
+    if random.random_bool(0.3) {
+        query.flags = random.random();
+    }
+    if random.random_bool(0.4) {
+        let size = *[0, 512, 1232, 65535].choose(random).unwrap();
+        query.edns = Some(Edns { size, dnssec_ok: random.random(), ..Edns::default() });
+    }
+    let question = &mut query.questions[0];
+    if random.random_bool(0.2) {
+        let at = random.random_range(0..question.name.len());
+        match random.random_range(0..4) {
+            0 => question.name[at] = random.random(),
+            1 => question.name[at] ^= 1 << random.random_range(0..8),
+            2 => question.name[at] = b'.',
+            _ => drop(question.name.remove(at)),
+        }
+    }
+    let mut frame = Frame::with_query(&query).octets();
+    if random.random_bool(0.3) {
+        for _ in 0..random.random_range(1..4) {
+            let at = random.random_range(0..frame.len());
+            match random.random_range(0..4) {
+                0 => frame[at] = random.random(),
+                1 => frame[at] ^= 1 << random.random_range(0..8),
+                2 => frame.truncate(at.max(14)),
+                _ => frame.extend([0; 5]),
+            }
+        }
+    }
+    frame
+}

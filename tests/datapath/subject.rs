@@ -1,0 +1,264 @@
+//! The two things that are tested: the shared code on the host, and the loaded
+//! program.
+
+use std::{collections::HashMap, net::Ipv4Addr};
+
+use aya::{TestRun as _, TestRunOptions};
+use dns_ebpf::{
+    answer::{Buffer, Maps, answer},
+    layout::{
+        key::{NameKey, Seed},
+        name_entry::NameEntry,
+        outcome::Outcome,
+        programs,
+        settings::{LOCAL_IPS, Lease},
+        zone::Zone,
+    },
+    packet::Packet,
+};
+use dns_user::{
+    datapath::{
+        encode,
+        load::{LoadOptions, Loaded, load},
+    },
+    records::{ClusterZone, NameRecords},
+    store::NameStore as _,
+};
+use harness::{kernel, node::LOCAL_IP};
+
+/// TTL of all records.
+pub const TTL_S: u32 = 30;
+/// Serial of the zone's SOA.
+pub const SERIAL: u32 = 1_700_000_000;
+/// The zone.
+pub const ZONE: &str = "cluster.local";
+
+/// What became of a frame.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Result {
+    /// It was answered: the verdict sends it back.
+    pub answered: bool,
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+}
+
+/// Something that a frame can be given to.
+pub trait Subject {
+    /// What it is called in messages.
+    fn name(&self) -> &'static str;
+    /// Says whether it can be given a frame as short as this.
+    fn takes(&self, frame: &[u8]) -> bool;
+    /// Gives it a frame.
+    fn run(&mut self, frame: &[u8]) -> Result;
+    /// Sets until when names are answered.
+    fn set_serve_until_ns(&mut self, serve_until_ns: u64);
+}
+
+/// All that a case is given to.
+pub type Subjects = Vec<Box<dyn Subject>>;
+
+/// Returns what can be tested here, with the names of [`names`] known: the
+/// host's code always, the kernel's unless this machine cannot.
+pub fn subjects() -> Subjects {
+    let mut subjects: Subjects = vec![Box::new(Host::new(&names()))];
+    if kernel::require(kernel::DATAPATH) {
+        subjects.push(Box::new(Kernel::new(&names())));
+    }
+    subjects
+}
+
+/// The names that are known, by shape.
+pub fn names() -> Vec<NameRecords> {
+    let name = |name: &str, a: u8, aaaa: u16| NameRecords {
+        name: format!("{name}.svc.{ZONE}"),
+        a: (1..=a).map(|n| Ipv4Addr::new(10, 96, 1, n)).collect(),
+        aaaa: (1..=aaaa).map(|n| [0xfd00, 0x10, 0x96, 0, 0, 0, 1, n].into()).collect(),
+    };
+    vec![
+        name("one.prod", 1, 0),
+        name("two.prod", 2, 0),
+        name("eight.prod", 8, 0),
+        name("six.prod", 0, 1),
+        name("sixes.prod", 0, 2),
+        name("dual.prod", 1, 1),
+        name("four-and-one.prod", 4, 1),
+        name("a.b", 1, 0),
+        name("under_score.prod", 1, 0),
+        name(&longest(), 1, 1),
+        name("many.prod", 9, 0),
+    ]
+}
+
+/// A name that, with the rest of the zone, fills the 136 octets that the
+/// kernel's names may have.
+pub fn longest() -> String {
+    // 136 octets are lengths of five labels and the root, and 130 of text.
+    let rest = 130 - 63 - "svcclusterlocal".len();
+    format!("{}.{}", "l".repeat(63), "m".repeat(rest))
+}
+
+fn zone() -> ClusterZone {
+    ClusterZone { name: ZONE.to_owned(), ttl_s: TTL_S, serial: SERIAL }
+}
+
+/// The shared code, with a vector for a packet and a hash map for NAMES.
+pub struct Host {
+    /// Key -> entry, as NAMES has it.
+    pub names: HashMap<NameKey, NameEntry>,
+    zone: Zone,
+    serve_until_ns: u64,
+}
+
+/// Seed of the host's keys.
+pub const SEED: Seed = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
+
+impl Host {
+    /// Knows these names.
+    pub fn new(names: &[NameRecords]) -> Self {
+        let entry = |records| encode::name_entry(records, SEED, 0, 7).expect("a name that fits");
+        Self {
+            names: names.iter().map(entry).collect(),
+            zone: encode::zone(&zone()).expect("a zone that fits"),
+            serve_until_ns: u64::MAX,
+        }
+    }
+
+    /// Gives it a frame; None when the frame is not for the datapath at all.
+    pub fn outcome(&self, frame: &mut Vec<u8>) -> Option<std::result::Result<Outcome, Outcome>> {
+        let result = answer(HostBuffer(frame), HostMaps(self))?;
+        Some(result.map(|answered| answered.outcome))
+    }
+}
+
+impl Subject for Host {
+    fn name(&self) -> &'static str {
+        "host"
+    }
+
+    fn takes(&self, _: &[u8]) -> bool {
+        true
+    }
+
+    fn run(&mut self, frame: &[u8]) -> Result {
+        let mut frame = frame.to_vec();
+        let answered = matches!(self.outcome(&mut frame), Some(Ok(_)));
+        Result { answered, frame }
+    }
+
+    fn set_serve_until_ns(&mut self, serve_until_ns: u64) {
+        self.serve_until_ns = serve_until_ns;
+    }
+}
+
+#[derive(Clone, Copy)]
+struct HostBuffer(*mut Vec<u8>);
+
+impl Buffer for HostBuffer {
+    fn packet(self) -> Packet {
+        // SAFETY: the vector outlives the call of `answer` and is used by it alone.
+        let octets = unsafe { (*self.0).as_mut_ptr_range() };
+        // SAFETY: the bounds of the vector; void after `resize`.
+        unsafe { Packet::new(octets.start as u64, octets.end as u64) }
+    }
+
+    fn resize(self, length: u64) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.0).resize(usize::try_from(length).expect("a short packet"), 0) };
+        true
+    }
+}
+
+#[derive(Clone, Copy)]
+struct HostMaps<'a>(&'a Host);
+
+impl<'a> Maps<'a> for HostMaps<'a> {
+    fn local_ips(self) -> Option<[u32; LOCAL_IPS]> {
+        Some([u32::from_ne_bytes(LOCAL_IP.octets()); LOCAL_IPS])
+    }
+
+    fn seed(self) -> Seed {
+        SEED
+    }
+
+    fn now_ns(self) -> u64 {
+        1_000_000_000
+    }
+
+    fn serve_until_ns(self) -> Option<u64> {
+        Some(self.0.serve_until_ns)
+    }
+
+    fn name_entry(self, key: &NameKey) -> Option<*const NameEntry> {
+        self.0.names.get(key).map(std::ptr::from_ref)
+    }
+
+    fn zone(self, index: u32) -> Option<&'a Zone> {
+        (index == 0).then_some(&self.0.zone)
+    }
+}
+
+/// The program in the kernel, with maps of its own that are not pinned.
+pub struct Kernel(Loaded);
+
+/// `TC_ACT_REDIRECT` of `linux/pkt_cls.h`.
+const TC_ACT_REDIRECT: i32 = 7;
+const TCX_NEXT: i32 = -1;
+
+impl Kernel {
+    /// Knows these names.
+    pub fn new(names: &[NameRecords]) -> Self {
+        let mut loaded = load(&LoadOptions::new(None, &[LOCAL_IP])).expect("the program loads");
+        assert!(loaded.zones.set(&zone()).unwrap(), "the zone fits");
+        for records in names {
+            loaded.names.put(records).unwrap();
+        }
+        let mut kernel = Self(loaded);
+        kernel.set_serve_until_ns(u64::MAX);
+        kernel
+    }
+
+    /// Returns the counters that are not zero.
+    pub fn counters(&self) -> HashMap<Outcome, u64> {
+        self.0.counters.read().unwrap().into_iter().filter(|(_, count)| *count != 0).collect()
+    }
+}
+
+impl Subject for Kernel {
+    fn name(&self) -> &'static str {
+        "kernel"
+    }
+
+    /// A test run wants the whole header of the IP version that the frame
+    /// names (`net/bpf/test_run.c`).
+    fn takes(&self, frame: &[u8]) -> bool {
+        let header = match frame.get(12..14) {
+            Some([0x08, 0x00]) => 20,
+            Some([0x86, 0xdd]) => 40,
+            Some(_) => 0,
+            None => return false,
+        };
+        frame.len() >= 14 + header
+    }
+
+    fn run(&mut self, frame: &[u8]) -> Result {
+        let mut after = vec![0; 4096];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut after),
+            ..TestRunOptions::default()
+        };
+        let program = self.0.program_mut(programs::ANSWER).unwrap();
+        let result = program.test_run(options).expect("a test run");
+        after.truncate(result.data_size_out as usize);
+        let answered = match result.return_value.cast_signed() {
+            TC_ACT_REDIRECT => true,
+            TCX_NEXT => false,
+            verdict => panic!("verdict {verdict}"),
+        };
+        Result { answered, frame: after }
+    }
+
+    fn set_serve_until_ns(&mut self, serve_until_ns: u64) {
+        self.0.lease.set(Lease { alive_until_ns: serve_until_ns, serve_until_ns }).unwrap();
+    }
+}
