@@ -1,1 +1,39 @@
-//! What every test needs.
+//! The parts every test is made of.
+//!
+//! [`kernel`] says whether this machine can run a test at all.
+//! [`netns`] makes network namespaces, [`node`] joins a node and its pods with
+//! veth pairs. [`packet`] builds frames, reads them and compares them;
+//! [`client`] sends queries from inside a namespace, [`upstream`] answers them,
+//! [`http`] asks for readiness and metrics.
+//! [`process`] guards what is started: [`agent`], [`coredns`], [`kubernetes`].
+//! [`objects`] builds the Kubernetes objects that they are told about.
+//!
+//! Everything ends with its guard: processes by PID, namespaces by name, pins
+//! by folder. Names carry the PID of the test, so tests run side by side, and
+//! what a killed test left behind is removed by the next one ([`sweep`]).
+#![expect(
+    clippy::missing_panics_doc,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on panics with a message; it has nobody to return an error to"
+)]
+
+pub mod kernel;
+pub mod sweep;
+pub mod tools;
+pub mod wait;
+
+pub mod netns;
+pub mod node;
+pub mod resolver;
+
+pub mod packet;
+
+pub mod client;
+pub mod http;
+pub mod upstream;
+
+pub mod process;
+
+pub mod agent;
