@@ -107,5 +107,9 @@ fn look_up<'a, M: Maps<'a>>(
     // SAFETY: the pointer came from NAMES.
     let found = unsafe { lookup::read(entry, &name) }.ok_or(Outcome::Unsure)?;
     let zone = maps.zone(found.zone).ok_or(Outcome::Impossible)?;
+    if zone.length == 0 {
+        // The agent is exchanging the zone: its names are not all there.
+        return Err(Outcome::Unsure);
+    }
     Ok((plan::plan(query, &found, u64::from(zone.length))?, zone))
 }

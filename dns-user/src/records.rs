@@ -46,4 +46,6 @@ pub enum Change {
     Put(Arc<NameRecords>),
     /// The name is gone.
     Remove(String),
+    /// The zone, or what all its records share, is now like this.
+    Zone(Option<ClusterZone>),
 }

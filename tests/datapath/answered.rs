@@ -18,13 +18,7 @@ fn query(name: &str, qtype: u16) -> Query {
 }
 
 /// Gives the frame to every subject and compares the whole reply.
-fn check(
-    subjects: &mut Subjects,
-    case: &str,
-    frame: &Frame,
-    query: &Query,
-    answers: &[Vec<u8>],
-) {
+fn check(subjects: &mut Subjects, case: &str, frame: &Frame, query: &Query, answers: &[Vec<u8>]) {
     for subject in subjects {
         let case = format!("{case} ({})", subject.name());
         let result = subject.run(&frame.octets());
@@ -80,11 +74,18 @@ fn the_longest_name() {
 fn the_spelling_is_the_clients() {
     let mut subjects = subjects();
     for name in ["ONE.PROD", "oNe.ProD", "One.prod"] {
-        for (zone, qtype, answers) in
-            [("svc.cluster.local", qtype::A, vec![a(1)]), ("SVC.Cluster.LOCAL", qtype::AAAA, vec![])]
-        {
+        for (zone, qtype, answers) in [
+            ("svc.cluster.local", qtype::A, vec![a(1)]),
+            ("SVC.Cluster.LOCAL", qtype::AAAA, vec![]),
+        ] {
             let asked = Query::new(&format!("{name}.{zone}"), qtype);
-            check(&mut subjects, &format!("{name}.{zone}"), &Frame::with_query(&asked), &asked, &answers);
+            check(
+                &mut subjects,
+                &format!("{name}.{zone}"),
+                &Frame::with_query(&asked),
+                &asked,
+                &answers,
+            );
         }
     }
     let asked = Query::new("UNDER_SCORE.prod.svc.cluster.local", qtype::A);
@@ -98,7 +99,13 @@ fn flags_and_id() {
     for flags in [0x0000, 0x0100, 0x0010, 0x0110, 0x0120, 0x07ff, 0x000f, 0x0400, 0x0200, 0x0040] {
         for id in [0, 1, 0xffff] {
             let asked = Query { flags, id, ..query("one.prod", qtype::A) };
-            check(&mut subjects, &format!("flags {flags:04x}"), &Frame::with_query(&asked), &asked, &[a(1)]);
+            check(
+                &mut subjects,
+                &format!("flags {flags:04x}"),
+                &Frame::with_query(&asked),
+                &asked,
+                &[a(1)],
+            );
         }
     }
 }

@@ -40,7 +40,10 @@ fn other_packets() {
     let v6 = |last| Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last).into();
     let frames = [
         ("other port", Frame { destination_port: 54, ..base.clone() }),
-        ("other address", Frame { destination: Ipv4Addr::new(169, 254, 25, 11).into(), ..base.clone() }),
+        (
+            "other address",
+            Frame { destination: Ipv4Addr::new(169, 254, 25, 11).into(), ..base.clone() },
+        ),
         ("TCP", Frame { transport: Transport::Tcp, ..base.clone() }),
         ("IP options", Frame { ip_options: vec![1, 1, 1, 1], ..base.clone() }),
         ("first fragment", Frame { fragment: 0x2000, ..base.clone() }),
@@ -70,7 +73,10 @@ fn other_messages() {
         ("QR", Query { flags: 0x8100, ..base.clone() }),
         ("two questions", Query { questions: twice.clone(), ..base.clone() }),
         ("two said, one there", Query { counts: Some([2, 0, 0, 0]), ..base.clone() }),
-        ("one said, two there", Query { counts: Some([1, 0, 0, 0]), questions: twice, ..base.clone() }),
+        (
+            "one said, two there",
+            Query { counts: Some([1, 0, 0, 0]), questions: twice, ..base.clone() },
+        ),
         ("no question", Query { questions: vec![], ..base.clone() }),
         ("an answer said", Query { counts: Some([1, 1, 0, 0]), ..base.clone() }),
         ("an authority said", Query { counts: Some([1, 0, 1, 0]), ..base.clone() }),
@@ -84,7 +90,10 @@ fn other_messages() {
         ("class ANY", question(qtype::A, 255)),
         ("class 0", question(qtype::A, 0)),
         ("trailing octet", Query { trailing: vec![0], ..base.clone() }),
-        ("trailing OPT", Query { trailing: vec![0, 0, 41, 4, 0, 0, 0, 0, 0, 0, 0], ..base.clone() }),
+        (
+            "trailing OPT",
+            Query { trailing: vec![0, 0, 41, 4, 0, 0, 0, 0, 0, 0, 0], ..base.clone() },
+        ),
         ("other additional", {
             let record = [&[0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0][..]].concat();
             Query { counts: Some([1, 0, 0, 1]), trailing: record, ..base.clone() }
@@ -93,7 +102,20 @@ fn other_messages() {
     for opcode in 1..16 {
         queries.push(("opcode", Query { flags: 0x0100 | opcode << 11, ..base.clone() }));
     }
-    for other in [0, qtype::NS, qtype::CNAME, qtype::SOA, qtype::PTR, qtype::TXT, qtype::SRV, 41, 65, 252, qtype::ANY, 65535] {
+    for other in [
+        0,
+        qtype::NS,
+        qtype::CNAME,
+        qtype::SOA,
+        qtype::PTR,
+        qtype::TXT,
+        qtype::SRV,
+        41,
+        65,
+        252,
+        qtype::ANY,
+        65535,
+    ] {
         queries.push(("other type", question(other, 1)));
     }
     for (case, query) in queries {
@@ -117,14 +139,20 @@ fn other_names() {
         ("more addresses than fit", Query::new("many.prod.svc.cluster.local", qtype::A)),
         ("a dot inside a label", labels(&[b"one.prod", b"svc", b"cluster", b"local"])),
         ("NUL inside a label", labels(&[b"one\0", b"prod", b"svc", b"cluster", b"local"])),
-        ("octets that fold alike", labels(&[b"under\x7fscore", b"prod", b"svc", b"cluster", b"local"])),
+        (
+            "octets that fold alike",
+            labels(&[b"under\x7fscore", b"prod", b"svc", b"cluster", b"local"]),
+        ),
         ("pointer", with_name([&b"\x03one\x04prod"[..], &[0xc0, 12]].concat())),
         ("no root", with_name(wire_name(KNOWN)[..wire_name(KNOWN).len() - 1].to_vec())),
-        ("wrong length octet", with_name({
-            let mut name = wire_name(KNOWN);
-            name[0] = 4;
-            name
-        })),
+        (
+            "wrong length octet",
+            with_name({
+                let mut name = wire_name(KNOWN);
+                name[0] = 4;
+                name
+            }),
+        ),
         ("longer than the kernel's", with_name(too_long)),
         ("255 octets", Query::new(&[&["x"; 110][..], &["local"]].concat().join("."), qtype::A)),
     ];

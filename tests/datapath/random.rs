@@ -43,7 +43,10 @@ fn host_and_kernel_agree() {
         assert!(one.answered || one.frame == frame, "seed {seed}, round {round}: {frame:02x?}");
         answered += u32::from(one.answered);
     }
-    assert!(answered > FRAMES / 10, "only {answered} answered: the frames are too far from queries");
+    assert!(
+        answered > FRAMES / 10,
+        "only {answered} answered: the frames are too far from queries"
+    );
 }
 
 fn random_frame(random: &mut StdRng, known: &[String]) -> Vec<u8> {
@@ -52,9 +55,13 @@ fn random_frame(random: &mut StdRng, known: &[String]) -> Vec<u8> {
         name = format!("{}.{name}", ["www", "x", "_http._tcp", "a.b.c"].choose(random).unwrap());
     }
     if random.random_bool(0.3) {
-        name = name.chars().map(|c| if random.random() { c.to_ascii_uppercase() } else { c }).collect();
+        name = name
+            .chars()
+            .map(|c| if random.random() { c.to_ascii_uppercase() } else { c })
+            .collect();
     }
-    let mut query = Query::new(&name, *[1, 1, 1, 28, 28, 33, 16, 6, 255, 0].choose(random).unwrap());
+    let mut query =
+        Query::new(&name, *[1, 1, 1, 28, 28, 33, 16, 6, 255, 0].choose(random).unwrap());
     query.id = random.random();
     if random.random_bool(0.3) {
         query.flags = random.random();

@@ -22,7 +22,7 @@ use dns_user::{
         load::{LoadOptions, Loaded, load},
     },
     records::{ClusterZone, NameRecords},
-    store::NameStore as _,
+    store::AnswerStore as _,
 };
 use harness::{kernel, node::LOCAL_IP};
 
@@ -208,9 +208,9 @@ impl Kernel {
     /// Knows these names.
     pub fn new(names: &[NameRecords]) -> Self {
         let mut loaded = load(&LoadOptions::new(None, &[LOCAL_IP])).expect("the program loads");
-        assert!(loaded.zones.set(&zone()).unwrap(), "the zone fits");
+        loaded.answers.set_zone(Some(&zone())).unwrap();
         for records in names {
-            loaded.names.put(records).unwrap();
+            loaded.answers.put(records).unwrap();
         }
         let mut kernel = Self(loaded);
         kernel.set_serve_until_ns(u64::MAX);

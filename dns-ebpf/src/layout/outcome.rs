@@ -24,7 +24,8 @@ pub enum Outcome {
     AgentOnly,
     /// Passed up: a type other than A and AAAA.
     OtherType,
-    /// Passed up: the entry was being replaced, or belongs to a name with the same key.
+    /// Passed up: the entry or its zone was being replaced, or the entry belongs
+    /// to a name with the same key.
     Unsure,
     /// Passed up: the agent has been silent for longer than the staleness limit.
     Stale,

@@ -121,6 +121,12 @@ pub fn zone(zone: &ClusterZone) -> Option<Zone> {
     })
 }
 
+/// A free place in ZONES.
+pub const fn no_zone() -> Zone {
+    let name = [0; ZONE_NAME_OCTETS];
+    Zone { name, length: 0, ttl_s: 0, serial: 0, reserved: 0, soa: [0; 7] }
+}
+
 /// The SOA record with its pointers to the zone's name and its serial left open.
 fn soa(ttl_s: u32) -> [u64; 7] {
     // A pointer to the zone's name.
@@ -209,8 +215,8 @@ mod tests {
         for (name, stored) in [
             ("web.prod.svc.cluster.local", true),
             ("_http._tcp.web.prod.svc.cluster.local", true),
-            (&*long(51), true),
-            (&*long(52), false),
+            (&*long(52), true),
+            (&*long(53), false),
             ("Web.prod", false),
             ("a..b", false),
             ("", false),

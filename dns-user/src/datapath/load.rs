@@ -18,7 +18,7 @@ use tracing::info;
 
 use super::{
     OBJECT,
-    maps::{Counters, LeaseMap, Names, Zones, settings},
+    maps::{Counters, KernelAnswers, LeaseMap, Names, Zones, settings},
     pins::Pins,
 };
 
@@ -46,10 +46,8 @@ impl<'a> LoadOptions<'a> {
 pub struct Loaded {
     /// The programs; [`programs::ANSWER`] is in the kernel already.
     pub ebpf: Ebpf,
-    /// NAMES.
-    pub names: Names,
-    /// ZONES.
-    pub zones: Zones,
+    /// NAMES and ZONES.
+    pub answers: KernelAnswers,
     /// LEASE.
     pub lease: LeaseMap,
     /// COUNTERS.
@@ -89,8 +87,10 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
         .set(0, Settings { layout_version: LAYOUT_VERSION, reserved: 0, seed, local_ips }, 0)
         .context("cannot write SETTINGS")?;
     let answering = Loaded {
-        names: Names::new(take(&mut ebpf, maps::NAMES)?, seed)?,
-        zones: Zones::new(take(&mut ebpf, maps::ZONES)?)?,
+        answers: KernelAnswers {
+            names: Names::new(take(&mut ebpf, maps::NAMES)?, seed)?,
+            zones: Zones::new(take(&mut ebpf, maps::ZONES)?)?,
+        },
         lease: LeaseMap::new(take(&mut ebpf, maps::LEASE)?)?,
         counters: Counters::new(take(&mut ebpf, maps::COUNTERS)?)?,
         _settings: settings,

@@ -15,7 +15,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::{encode, pins::Pins};
 use crate::{
     records::{ClusterZone, NameRecords},
-    store::NameStore,
+    store::AnswerStore,
 };
 
 /// Index of the cluster zone in ZONES.
@@ -65,7 +65,9 @@ impl Names {
     }
 }
 
-impl NameStore for Names {
+impl Names {
+    /// Installs the records of a name. What is there already is left alone;
+    /// names that the kernel cannot hold are left out.
     fn put(&mut self, records: &NameRecords) -> Result<()> {
         let generation = self.generation.wrapping_add(1);
         let entry = encode::name_entry(records, self.seed, CLUSTER_ZONE, generation);
@@ -84,6 +86,7 @@ impl NameStore for Names {
             .with_context(|| format!("cannot write {} to NAMES (is it full?)", records.name))
     }
 
+    /// Removes a name; not an error when it is not there.
     fn remove(&mut self, name: &str) -> Result<()> {
         match encode::name_key(name, self.seed) {
             Some(key) => self.remove_key(&key),
@@ -91,6 +94,7 @@ impl NameStore for Names {
         }
     }
 
+    /// Removes what `keep` refuses, and entries that no name leads to.
     fn retain(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<usize> {
         let mut strange = Vec::new();
         for entry in &self.map {
@@ -117,11 +121,20 @@ impl Zones {
         Ok(Self(Map::Array(map).try_into().context("ZONES is not the map it should be")?))
     }
 
-    /// Sets the cluster zone; false when the map cannot hold it.
-    pub fn set(&mut self, zone: &ClusterZone) -> Result<bool> {
-        let Some(zone) = encode::zone(zone) else { return Ok(false) };
-        self.0.set(CLUSTER_ZONE, zone, 0).context("cannot write ZONES")?;
-        Ok(true)
+    /// Sets the cluster zone, or frees its place.
+    fn set(&mut self, zone: Option<&ClusterZone>) -> Result<()> {
+        let zone = match zone {
+            Some(zone) => encode::zone(zone).with_context(|| {
+                format!("the zone {} is not one that the kernel can hold", zone.name)
+            }),
+            None => Ok(encode::no_zone()),
+        };
+        let (value, result) = match zone {
+            Ok(zone) => (zone, Ok(())),
+            Err(reason) => (encode::no_zone(), Err(reason)),
+        };
+        self.0.set(CLUSTER_ZONE, value, 0).context("cannot write ZONES")?;
+        result
     }
 
     /// Returns the zones that are set.
@@ -129,6 +142,32 @@ impl Zones {
         let zones: Vec<Zone> =
             self.0.iter().collect::<Result<_, _>>().context("cannot read ZONES")?;
         Ok(zones.into_iter().filter(|zone| zone.length != 0).collect())
+    }
+}
+
+/// What the kernel answers: NAMES and ZONES.
+pub struct KernelAnswers {
+    /// NAMES.
+    pub names: Names,
+    /// ZONES.
+    pub zones: Zones,
+}
+
+impl AnswerStore for KernelAnswers {
+    fn put(&mut self, records: &NameRecords) -> Result<()> {
+        self.names.put(records)
+    }
+
+    fn remove(&mut self, name: &str) -> Result<()> {
+        self.names.remove(name)
+    }
+
+    fn retain(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<usize> {
+        self.names.retain(keep)
+    }
+
+    fn set_zone(&mut self, zone: Option<&ClusterZone>) -> Result<()> {
+        self.zones.set(zone)
     }
 }
 
@@ -188,10 +227,8 @@ impl Counters {
 pub struct PinnedMaps {
     /// SETTINGS as they were written.
     pub settings: Settings,
-    /// NAMES.
-    pub names: Names,
-    /// ZONES.
-    pub zones: Zones,
+    /// NAMES and ZONES.
+    pub answers: KernelAnswers,
     /// LEASE.
     pub lease: LeaseMap,
     /// COUNTERS.
@@ -203,8 +240,10 @@ impl PinnedMaps {
     pub fn open(pins: &Pins) -> Result<Self> {
         let settings = pins.settings()?;
         Ok(Self {
-            names: Names::new(pins.open(maps::NAMES)?, settings.seed)?,
-            zones: Zones::new(pins.open(maps::ZONES)?)?,
+            answers: KernelAnswers {
+                names: Names::new(pins.open(maps::NAMES)?, settings.seed)?,
+                zones: Zones::new(pins.open(maps::ZONES)?)?,
+            },
             lease: LeaseMap::new(pins.open(maps::LEASE)?)?,
             counters: Counters::new(pins.open(maps::COUNTERS)?)?,
             settings,

@@ -67,7 +67,7 @@ fn read(pins: &Pins) -> Result<Status> {
     let serves_for_ns = i128::from(lease.serve_until_ns) - i128::from(now_ns);
     let mut local_ips: Vec<_> = maps.settings.local_ips.map(Ipv4Addr::from).to_vec();
     local_ips.dedup();
-    let zones = maps.zones.all()?;
+    let zones = maps.answers.zones.all()?;
     let links = pins.pinned_links()?.into_iter().map(|ifindex| LinkStatus {
         ifindex,
         name: if_indextoname(ifindex).ok().and_then(|name| name.into_string().ok()),
@@ -83,7 +83,7 @@ fn read(pins: &Pins) -> Result<Status> {
                 serial: zone.serial,
             })
             .collect(),
-        names: maps.names.entries().count(),
+        names: maps.answers.names.entries().count(),
         lease: LeaseStatus {
             agent_alive: lease.alive_until_ns > now_ns,
             serves_for_s: i64::try_from(serves_for_ns.div_euclid(1_000_000_000))

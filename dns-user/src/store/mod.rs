@@ -1,4 +1,4 @@
-//! Brings the kernel's NAMES to the state of the table: the least set of
+//! Brings the kernel's maps to the state of the table: the least set of
 //! changes, and never an old answer left behind by a failure.
 
 use std::collections::BTreeSet;
@@ -6,48 +6,53 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use tracing::{debug, error};
 
-use crate::records::{Change, NameRecords, Table};
+use crate::records::{Change, ClusterZone, NameRecords, Table};
 
-/// Where names are installed; stands where the kernel stands.
-pub trait NameStore {
+/// Where answers are installed; stands where the kernel stands.
+pub trait AnswerStore {
     /// Installs the records of a name, in place of any older ones.
     fn put(&mut self, records: &NameRecords) -> Result<()>;
     /// Removes a name; not an error when it is not there.
     fn remove(&mut self, name: &str) -> Result<()>;
     /// Removes every name that `keep` refuses; returns how many.
     fn retain(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<usize>;
+    /// Sets the zone of all names. Without one no name is answered.
+    fn set_zone(&mut self, zone: Option<&ClusterZone>) -> Result<()>;
 }
 
-/// The names that are installed, and those that are owed to it.
+/// The answers that are installed, and those that are owed.
 pub struct Store<S> {
-    names: S,
+    answers: S,
     /// Names whose last change failed; tried again by [`Self::retry`].
     failed: BTreeSet<String>,
+    zone_failed: bool,
 }
 
-impl<S: NameStore> Store<S> {
+impl<S: AnswerStore> Store<S> {
     /// Takes a store with whatever is installed in it.
-    pub fn new(names: S) -> Self {
-        Self { names, failed: BTreeSet::new() }
+    pub fn new(answers: S) -> Self {
+        Self { answers, failed: BTreeSet::new(), zone_failed: false }
     }
 
     /// Makes what is installed equal to `table`: for the start, when an earlier
-    /// agent's names may be there.
+    /// agent's answers may be there. They are answered until they are replaced.
     pub fn reconcile(&mut self, table: &Table) -> Result<()> {
-        let removed = self.names.retain(&|name| table.names.contains_key(name))?;
+        let removed = self.answers.retain(&|name| table.names.contains_key(name))?;
         debug!(removed, wanted = table.names.len(), "reconciling the kernel's names");
         for records in table.names.values() {
             self.put(records);
         }
+        self.set_zone(table.zone.as_ref());
         Ok(())
     }
 
-    /// Applies changes of the table.
+    /// Applies changes of the table, in their order.
     pub fn apply(&mut self, changes: &[Change]) {
         for change in changes {
             match change {
                 Change::Put(records) => self.put(records),
                 Change::Remove(name) => self.remove(name),
+                Change::Zone(zone) => self.set_zone(zone.as_ref()),
             }
         }
     }
@@ -60,16 +65,19 @@ impl<S: NameStore> Store<S> {
                 None => self.remove(&name),
             }
         }
+        if self.zone_failed {
+            self.set_zone(table.zone.as_ref());
+        }
     }
 
-    /// Returns the number of names whose last change failed. The kernel passes
-    /// queries for them up, or answers them as before when even that failed.
+    /// Returns the number of names whose last change failed. Queries for them
+    /// are answered in user space.
     pub fn failed(&self) -> usize {
         self.failed.len()
     }
 
     fn put(&mut self, records: &NameRecords) {
-        if let Err(reason) = self.names.put(records) {
+        if let Err(reason) = self.answers.put(records) {
             error!(name = records.name, "{reason:#}; queries for it are answered in user space");
             // Rather no answer than an old one.
             self.remove(&records.name);
@@ -80,11 +88,22 @@ impl<S: NameStore> Store<S> {
     }
 
     fn remove(&mut self, name: &str) {
-        if let Err(reason) = self.names.remove(name) {
+        if let Err(reason) = self.answers.remove(name) {
             error!(name, "{reason:#}; trying again");
             self.failed.insert(name.to_owned());
         } else {
             self.failed.remove(name);
         }
     }
+
+    fn set_zone(&mut self, zone: Option<&ClusterZone>) {
+        let set = self.answers.set_zone(zone);
+        self.zone_failed = set.is_err();
+        if let Err(reason) = set {
+            error!("{reason:#}; trying again");
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! The store against a map that can be told to fail.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    net::Ipv4Addr,
+    rc::Rc,
+    sync::Arc,
+};
+
+use anyhow::{Result, ensure};
+
+use super::{AnswerStore, Store};
+use crate::records::{Change, ClusterZone, NameRecords, Table};
+
+/// What is installed: name -> last octet of its address.
+#[derive(Clone, Default)]
+struct Installed {
+    names: Rc<RefCell<BTreeMap<String, u8>>>,
+    zone: Rc<Cell<Option<u32>>>,
+    is_full: Rc<Cell<bool>>,
+    is_broken: Rc<Cell<bool>>,
+}
+
+impl AnswerStore for Installed {
+    fn put(&mut self, records: &NameRecords) -> Result<()> {
+        ensure!(!self.is_full.get(), "full");
+        self.names.borrow_mut().insert(records.name.clone(), records.a[0].octets()[3]);
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &str) -> Result<()> {
+        ensure!(!self.is_broken.get(), "broken");
+        self.names.borrow_mut().remove(name);
+        Ok(())
+    }
+
+    fn retain(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<usize> {
+        let mut names = self.names.borrow_mut();
+        let before = names.len();
+        names.retain(|name, _| keep(name));
+        Ok(before - names.len())
+    }
+
+    fn set_zone(&mut self, zone: Option<&ClusterZone>) -> Result<()> {
+        ensure!(!self.is_broken.get(), "broken");
+        self.zone.set(zone.map(|zone| zone.ttl_s));
+        Ok(())
+    }
+}
+
+impl Installed {
+    fn is(&self, expected: &[(&str, u8)]) -> bool {
+        self.names
+            .borrow()
+            .iter()
+            .map(|(name, last)| (name.as_str(), *last))
+            .eq(expected.iter().copied())
+    }
+}
+
+fn records(name: &str, last: u8) -> Arc<NameRecords> {
+    Arc::new(NameRecords {
+        name: name.to_owned(),
+        a: vec![Ipv4Addr::new(10, 0, 0, last)],
+        aaaa: vec![],
+    })
+}
+
+fn table(names: &[(&str, u8)]) -> Table {
+    let names = names.iter().map(|(name, last)| ((*name).to_owned(), records(name, *last)));
+    let zone = ClusterZone { name: "cluster.local".to_owned(), ttl_s: 30, serial: 1 };
+    Table { zone: Some(zone), names: names.collect() }
+}
+
+#[test]
+fn what_an_earlier_agent_left_is_brought_up_to_date() {
+    let installed = Installed::default();
+    installed.names.borrow_mut().extend([("gone".to_owned(), 1), ("changed".to_owned(), 2)]);
+    let mut store = Store::new(installed.clone());
+    store.reconcile(&table(&[("changed", 3), ("new", 4)])).unwrap();
+    assert!(installed.is(&[("changed", 3), ("new", 4)]));
+    assert_eq!(installed.zone.get(), Some(30));
+}
+
+#[test]
+fn changes_are_applied_in_their_order() {
+    let installed = Installed::default();
+    let mut store = Store::new(installed.clone());
+    let put = |last| Change::Put(records("web", last));
+    store.apply(&[put(1), put(2), Change::Remove("web".to_owned()), put(3)]);
+    assert!(installed.is(&[("web", 3)]));
+    store.apply(&[Change::Remove("web".to_owned()), Change::Remove("web".to_owned())]);
+    assert!(installed.is(&[]));
+}
+
+#[test]
+fn a_failed_change_leaves_no_old_answer_and_is_made_up_for() {
+    let installed = Installed::default();
+    let mut store = Store::new(installed.clone());
+    store.apply(&[Change::Put(records("web", 1))]);
+    installed.is_full.set(true);
+    store.apply(&[Change::Put(records("web", 2))]);
+    assert!(installed.is(&[]), "the old address is not answered any more");
+    assert_eq!(store.failed(), 1);
+    installed.is_full.set(false);
+    store.retry(&table(&[("web", 2)]));
+    assert!(installed.is(&[("web", 2)]));
+    assert_eq!(store.failed(), 0);
+}
+
+#[test]
+fn a_failed_removal_is_tried_again() {
+    let installed = Installed::default();
+    let mut store = Store::new(installed.clone());
+    store.apply(&[Change::Put(records("web", 1))]);
+    installed.is_broken.set(true);
+    store.apply(&[Change::Remove("web".to_owned()), Change::Zone(None)]);
+    assert_eq!(store.failed(), 1);
+    installed.is_broken.set(false);
+    installed.zone.set(Some(30));
+    store.retry(&Table::default());
+    assert!(installed.is(&[]));
+    assert_eq!((store.failed(), installed.zone.get()), (0, None));
+}
