@@ -15,6 +15,11 @@ use super::{
     skb::Skb,
 };
 
+/// Flags of a query: RD.
+const QUERY: u16 = 0x0100;
+/// Flags of a response: QR, AA, RD.
+const RESPONSE: u16 = 0x8500;
+
 /// Floor: what calling a program costs.
 #[classifier]
 pub fn empty_tc(_: TcContext) -> i32 {
@@ -36,8 +41,14 @@ fn reflect(skb: Skb) -> Option<i32> {
     let packet = skb.packet();
     let length = frame::message_length(packet, KernelMaps.local_ips()?)?;
     let head = packet.head::<NAME>()?;
-    head.set::<u16, 44>(0x8500_u16.to_be());
+    head.set::<u16, 44>(RESPONSE.to_be());
     frame::turn_around(packet, length)?;
+    let mut left = maps::restores();
+    while left > 0 && left < 8 {
+        head.set::<u16, 44>(QUERY.to_be());
+        frame::turn_around(packet, length)?;
+        left -= 1;
+    }
     Some(skb.redirect_back())
 }
 
@@ -62,7 +73,7 @@ fn restore_once(skb: Skb, answered: &Answered) -> Option<()> {
     let packet = skb.packet();
     frame::turn_around(packet, length)?;
     let head = packet.head::<NAME>()?;
-    head.set::<u16, 44>(0x0100_u16.to_be());
+    head.set::<u16, 44>(QUERY.to_be());
     head.set::<u64, 46>((1 << 48 | u64::from(query.edns.is_some())).to_be());
     if let Some(edns) = query.edns {
         let tail = packet.span_at::<{ NAME + 4 + OPT }>(query.name_length)?;
