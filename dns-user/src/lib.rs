@@ -19,3 +19,5 @@ pub mod corefile;
 pub mod index;
 
 pub mod records;
+
+pub mod state;
