@@ -20,6 +20,8 @@ pub mod index;
 
 pub mod records;
 
+pub mod state;
+
 pub mod store;
 
 pub mod datapath;

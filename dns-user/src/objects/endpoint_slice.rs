@@ -1,1 +1,153 @@
-//! From the API's endpoint_slice.
+//! From the API's EndpointSlice.
+
+use anyhow::Result;
+use k8s_openapi::api::discovery::v1 as api;
+
+use super::{Endpoint, EndpointSlice, ObjectName, Port, parse_ip, parse_port_number};
+
+/// Label that names the Service of a slice.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+impl EndpointSlice {
+    /// Converts a slice of the API. None for a slice that names no Service.
+    pub fn from_api(mut object: api::EndpointSlice) -> Result<Option<Self>> {
+        let service =
+            object.metadata.labels.as_mut().and_then(|labels| labels.remove(SERVICE_NAME));
+        let Some(service) = service.filter(|service| !service.is_empty()) else {
+            return Ok(None);
+        };
+        let is_ip = object.address_type != "FQDN";
+        let endpoints = if is_ip { object.endpoints } else { Vec::new() };
+        let ready = endpoints.into_iter().filter(is_ready);
+        Ok(Some(Self {
+            name: ObjectName::from_metadata(object.metadata)?,
+            service,
+            is_ip,
+            ports: object.ports.into_iter().flatten().map(convert_port).collect::<Result<_>>()?,
+            endpoints: ready.map(convert_endpoint).collect::<Result<_>>()?,
+        }))
+    }
+}
+
+/// Whether an endpoint counts: one that does not say is ready.
+fn is_ready(endpoint: &api::Endpoint) -> bool {
+    endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
+}
+
+fn convert_endpoint(endpoint: api::Endpoint) -> Result<Endpoint> {
+    let pod = endpoint.target_ref.filter(|target| target.kind.as_deref() == Some("Pod"));
+    Ok(Endpoint {
+        addresses: endpoint.addresses.iter().map(|ip| parse_ip(ip)).collect::<Result<_>>()?,
+        hostname: endpoint.hostname.filter(|hostname| !hostname.is_empty()),
+        pod: pod.and_then(|target| target.name),
+    })
+}
+
+fn convert_port(port: api::EndpointPort) -> Result<Port> {
+    Ok(Port {
+        name: port.name.unwrap_or_default(),
+        protocol: port.protocol.unwrap_or_default(),
+        number: port.port.map(parse_port_number).transpose()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{
+        super::{Kind, Object},
+        Endpoint, EndpointSlice, Port,
+    };
+
+    fn convert(mut fields: Value) -> Result<Option<EndpointSlice>, String> {
+        fields["metadata"] = json!({
+            "namespace": "prod",
+            "name": "web-x",
+            "labels": {"kubernetes.io/service-name": "web"},
+        });
+        match Object::from_json(Kind::EndpointSlice, fields) {
+            Ok(Some(Object::EndpointSlice(slice))) => Ok(Some(slice)),
+            Ok(None) => Ok(None),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(format!("{error:#}")),
+        }
+    }
+
+    fn endpoint(addresses: &[&str], hostname: Option<&str>, pod: Option<&str>) -> Endpoint {
+        Endpoint {
+            addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
+            hostname: hostname.map(str::to_owned),
+            pod: pod.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn ready_endpoints_are_kept_in_order() {
+        let slice = convert(json!({"addressType": "IPv4", "endpoints": [
+            {"addresses": ["10.244.2.12"], "conditions": {"ready": false}},
+            {"addresses": ["10.244.2.11"], "conditions": {"ready": true}, "hostname": "db-1"},
+            {"addresses": ["10.244.2.13"], "conditions": {"serving": true, "terminating": true}},
+            {"addresses": ["10.244.2.10", "10.244.2.9"], "hostname": "",
+             "targetRef": {"kind": "Pod", "name": "db-0"}},
+            {"addresses": ["10.244.2.14"], "targetRef": {"kind": "Node", "name": "n"}},
+            {"addresses": []},
+        ]}));
+        let expect = vec![
+            endpoint(&["10.244.2.11"], Some("db-1"), None),
+            endpoint(&["10.244.2.13"], None, None),
+            endpoint(&["10.244.2.10", "10.244.2.9"], None, Some("db-0")),
+            endpoint(&["10.244.2.14"], None, None),
+            endpoint(&[], None, None),
+        ];
+        let slice = slice.unwrap().unwrap();
+        assert_eq!(slice.endpoints, expect);
+        assert_eq!(slice.service_name().to_string(), "prod/web");
+    }
+
+    #[test]
+    fn ports_may_leave_out_everything() {
+        let ports = json!([{"name": "http", "port": 80, "protocol": "TCP"}, {"port": null}]);
+        let slice = convert(json!({"addressType": "IPv4", "ports": ports, "endpoints": null}));
+        let expect = vec![
+            Port { name: "http".into(), protocol: "TCP".into(), number: Some(80) },
+            Port { name: String::new(), protocol: String::new(), number: None },
+        ];
+        assert_eq!(slice.unwrap().unwrap().ports, expect);
+    }
+
+    #[test]
+    fn names_instead_of_addresses_are_left_alone() {
+        let endpoints = json!([{"addresses": ["host.example.com"]}]);
+        let slice = convert(json!({"addressType": "FQDN", "endpoints": endpoints}));
+        let slice = slice.unwrap().unwrap();
+        assert!(!slice.is_ip);
+        assert_eq!(slice.endpoints, []);
+    }
+
+    #[test]
+    fn slices_of_no_service_are_skipped() {
+        for labels in [json!(null), json!({}), json!({"kubernetes.io/service-name": ""})] {
+            let metadata = json!({"namespace": "prod", "name": "nolabel", "labels": labels});
+            let json = json!({"addressType": "IPv4", "metadata": metadata});
+            let object = Object::from_json(Kind::EndpointSlice, json);
+            assert_eq!(object.unwrap(), None, "{labels}");
+        }
+    }
+
+    #[test]
+    fn unusable_ones_say_why() {
+        let cases = [
+            (
+                json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.244.2"]}]}),
+                "\"10.244.2\" is not an IP address",
+            ),
+            (json!({"addressType": "IPv4", "ports": [{"port": 70_000}]}), "70000 is not a port"),
+            (json!({"endpoints": [[]]}), "it does not have the fields of its kind"),
+        ];
+        for (fields, expect) in cases {
+            let error = convert(fields).expect_err(expect);
+            assert!(error.starts_with(expect), "{error}");
+        }
+    }
+}

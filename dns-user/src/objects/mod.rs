@@ -4,12 +4,22 @@
 //! Conversion from the API types strips everything else at once, and says what
 //! is wrong with an object that cannot be used.
 
+#[cfg(test)]
+pub(crate) mod builders;
 mod config_map;
 mod endpoint_slice;
 mod namespace;
 mod service;
 
 use std::{fmt, net::IpAddr};
+
+use anyhow::{Context as _, Result};
+use k8s_openapi::{
+    api::{core::v1 as core, discovery::v1 as discovery},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 /// Namespace and name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -18,6 +28,24 @@ pub struct ObjectName {
     pub namespace: String,
     /// Unique for its kind in the namespace.
     pub name: String,
+}
+
+impl ObjectName {
+    /// Returns the name of the object in `json` as far as it has one, for the
+    /// log: missing parts are empty.
+    pub fn from_json(json: &Value) -> Self {
+        let part = |key| json.pointer(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+        Self { namespace: part("/metadata/namespace"), name: part("/metadata/name") }
+    }
+
+    /// Takes namespace and name out of the metadata of a namespaced object.
+    fn from_metadata(metadata: ObjectMeta) -> Result<Self> {
+        let namespace = metadata.namespace.filter(|namespace| !namespace.is_empty());
+        Ok(Self {
+            name: metadata.name.filter(|name| !name.is_empty()).context("it has no name")?,
+            namespace: namespace.context("it has no namespace")?,
+        })
+    }
 }
 
 impl fmt::Display for ObjectName {
@@ -46,6 +74,17 @@ impl Kind {
     /// All of them.
     pub const ALL: [Self; 4] =
         [Self::Namespace, Self::Service, Self::EndpointSlice, Self::ConfigMap];
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Namespace => "Namespace",
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::ConfigMap => "ConfigMap",
+        })
+    }
 }
 
 /// A Namespace: only that it exists matters.
@@ -140,6 +179,59 @@ pub enum Object {
     Service(Service),
     EndpointSlice(EndpointSlice),
     ConfigMap(ConfigMap),
+}
+
+impl Object {
+    /// Converts an object of the API. None when it is sound but means nothing
+    /// to DNS (a slice of no Service); an error says what is wrong with it.
+    pub fn from_json(kind: Kind, json: Value) -> Result<Option<Self>> {
+        Ok(match kind {
+            Kind::Namespace => Some(Self::Namespace(parse::<core::Namespace>(json)?.try_into()?)),
+            Kind::Service => Some(Self::Service(parse::<core::Service>(json)?.try_into()?)),
+            Kind::EndpointSlice => {
+                EndpointSlice::from_api(parse::<discovery::EndpointSlice>(json)?)?
+                    .map(Self::EndpointSlice)
+            }
+            Kind::ConfigMap => Some(Self::ConfigMap(parse::<core::ConfigMap>(json)?.try_into()?)),
+        })
+    }
+
+    /// Returns its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Namespace(_) => Kind::Namespace,
+            Self::Service(_) => Kind::Service,
+            Self::EndpointSlice(_) => Kind::EndpointSlice,
+            Self::ConfigMap(_) => Kind::ConfigMap,
+        }
+    }
+
+    /// Returns its name.
+    pub fn name(&self) -> ObjectName {
+        match self {
+            Self::Namespace(object) => {
+                ObjectName { namespace: String::new(), name: object.name.clone() }
+            }
+            Self::Service(object) => object.name.clone(),
+            Self::EndpointSlice(object) => object.name.clone(),
+            Self::ConfigMap(object) => object.name.clone(),
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(json: Value) -> Result<T> {
+    serde_json::from_value(json).context("it does not have the fields of its kind")
+}
+
+/// Reads an IP address; the IPv4 address that an IPv6 one stands for, as CoreDNS
+/// takes it.
+fn parse_ip(text: &str) -> Result<IpAddr> {
+    let ip: IpAddr = text.parse().with_context(|| format!("{text:?} is not an IP address"))?;
+    Ok(ip.to_canonical())
+}
+
+fn parse_port_number(number: i32) -> Result<u16> {
+    u16::try_from(number).with_context(|| format!("{number} is not a port number"))
 }
 
 /// What a source says.

@@ -1,1 +1,0 @@
-//! CoreDNS's own settings, from its Corefile.

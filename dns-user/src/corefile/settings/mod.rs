@@ -1,0 +1,334 @@
+//! What CoreDNS is set up to answer for the cluster, as far as it is modelled
+//! here; whatever else alters its answers leaves the zone to CoreDNS.
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::parser::{Corefile, Directive, ServerBlock, has_variable};
+
+/// Zone of a cluster that does not say otherwise.
+pub const DEFAULT_ZONE: &str = "cluster.local";
+
+/// TTL in seconds of CoreDNS's `kubernetes` plugin without a `ttl`.
+pub const DEFAULT_TTL_S: u32 = 5;
+
+/// Greatest `ttl` in seconds that the plugin takes.
+const MAX_TTL_S: u32 = 3600;
+
+/// Name of the plugin that answers for the cluster.
+const KUBERNETES: &str = "kubernetes";
+
+/// What becomes of the names of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ZoneSettings {
+    /// They are answered from here.
+    Answered {
+        /// In lower case, without a final dot.
+        zone: String,
+        /// TTL of their records in seconds.
+        ttl_s: u32,
+    },
+    /// They are left to CoreDNS.
+    Forwarded {
+        /// A sentence that says why.
+        reason: String,
+    },
+}
+
+/// A plugin's name, and whether this use of it is harmless.
+type HarmlessPlugin = (&'static str, fn(&Directive) -> bool);
+
+/// Plugins beside `kubernetes` under which its answers stay what they are:
+/// those that only log, measure, listen or reload, those that have their turn
+/// after it, and those whose effect is modelled. Every other one, known or not,
+/// leaves the zone to CoreDNS.
+const HARMLESS_PLUGINS: &[HarmlessPlugin] = &[
+    // Log, measure, tell others.
+    ("debug", always),
+    ("dnstap", always),
+    ("errors", always),
+    ("health", always),
+    ("log", always),
+    ("metadata", always),
+    ("pprof", always),
+    ("prometheus", always),
+    ("ready", always),
+    ("trace", always),
+    // Listen, reload, stop.
+    ("bind", always),
+    ("cancel", always),
+    ("lameduck", always),
+    ("multisocket", always),
+    ("on", always),
+    ("reload", always),
+    ("root", always),
+    ("timeouts", always),
+    ("tls", always),
+    ("transfer", always),
+    // Later than `kubernetes`, which passes on nothing of its zone.
+    ("erratic", always),
+    ("forward", always),
+    ("grpc", always),
+    ("loop", always),
+    ("whoami", always),
+    // Answers are at most `ttl` old; here they are fresh.
+    ("cache", always),
+    // Class CH only.
+    ("chaos", always),
+    // Shuffles addresses, which is no other answer.
+    ("loadbalance", is_round_robin),
+    // Entries for other names, asked before `kubernetes`.
+    ("hosts", is_empty_hosts),
+];
+
+/// Options of `kubernetes` under which the names that are answered from here
+/// stay what they are. `ttl` and `fallthrough` are read for what they say.
+const HARMLESS_OPTIONS: &[&str] = &[
+    // Names of pods and of endpoints are not answered from here.
+    "pods",
+    "endpoint_pod_names",
+    // How CoreDNS talks to the API server, and for how long it waits at its start.
+    "apiserver_burst",
+    "apiserver_max_inflight",
+    "apiserver_qps",
+    "startup_timeout",
+    // Without effect since years, still found in old files.
+    "resyncperiod",
+    "upstream",
+];
+
+/// Reads what CoreDNS is set up to answer. `domain` stands for the zone of the
+/// Corefile. Without a Corefile CoreDNS's defaults hold. Fails when the Corefile
+/// does not parse: then the last good settings should stay.
+pub fn cluster_zone(corefile: Option<&str>, domain: Option<&str>) -> Result<ZoneSettings> {
+    let Some(text) = corefile else {
+        let zone = domain.unwrap_or(DEFAULT_ZONE).to_owned();
+        return Ok(ZoneSettings::Answered { zone, ttl_s: DEFAULT_TTL_S });
+    };
+    // CoreDNS's variables are not ours.
+    let file = Corefile::parse(text, |_| None).context("CoreDNS's Corefile does not parse")?;
+    Ok(read_settings(&file, domain)
+        .unwrap_or_else(|reason| ZoneSettings::Forwarded { reason: format!("{reason:#}") }))
+}
+
+/// Fails with the reason why the zone is left to CoreDNS.
+fn read_settings(file: &Corefile, domain: Option<&str>) -> Result<ZoneSettings> {
+    if let Some(files) = file.imports.first() {
+        bail!("the Corefile imports {files}, which is not known here");
+    }
+    let server = choose_server(file, domain)?;
+    let zone = server.zone(domain)?;
+    check_routing(file, server.block, &zone)?;
+    check_plugins(server.block)?;
+    let ttl_s = read_options(server.plugin, &zone)?;
+    Ok(ZoneSettings::Answered { zone, ttl_s })
+}
+
+/// A server block and its `kubernetes` plugin.
+#[derive(Clone, Copy)]
+struct Server<'a> {
+    block: &'a ServerBlock,
+    plugin: &'a Directive,
+}
+
+impl Server<'_> {
+    /// Returns the zones of the plugin: its own, else those of the block.
+    fn zones(&self) -> Vec<String> {
+        let own = self.plugin.args.iter().map(|zone| normalize(zone));
+        if self.plugin.args.is_empty() {
+            return self
+                .block
+                .keys
+                .iter()
+                .filter_map(|key| Key::parse(key))
+                .map(|k| k.zone)
+                .collect();
+        }
+        own.collect()
+    }
+
+    /// Returns the first zone that is not a reverse one.
+    fn primary_zone(&self) -> Option<String> {
+        self.zones().into_iter().find(|zone| !is_reverse(zone))
+    }
+
+    /// Returns the zone that is answered for.
+    fn zone(&self, domain: Option<&str>) -> Result<String> {
+        if let Some(domain) = domain {
+            return Ok(domain.to_owned());
+        }
+        let zone = self.primary_zone().context("the kubernetes plugin has no zone of names")?;
+        ensure!(!zone.is_empty(), "the kubernetes plugin answers for the root zone");
+        ensure!(
+            !has_variable(&zone),
+            "the cluster's zone is an environment variable of CoreDNS, which is not known here \
+             (say --cluster-domain)"
+        );
+        Ok(zone)
+    }
+}
+
+/// Returns the one server that answers for the cluster.
+fn choose_server<'a>(file: &'a Corefile, domain: Option<&str>) -> Result<Server<'a>> {
+    let servers = file.blocks.iter().flat_map(|block| {
+        let plugins = block.directives.iter().filter(|plugin| plugin.name == KUBERNETES);
+        plugins.map(move |plugin| Server { block, plugin })
+    });
+    let servers: Vec<_> = servers.collect();
+    match servers.as_slice() {
+        [] => bail!("no server block of the Corefile has the kubernetes plugin"),
+        [server] => return Ok(*server),
+        _ => {}
+    }
+    let wanted = domain.unwrap_or(DEFAULT_ZONE);
+    let mut matching = servers.iter().filter(|server| match domain {
+        Some(_) => server.zones().iter().any(|zone| zone == wanted),
+        None => server.primary_zone().is_some_and(|zone| zone == wanted),
+    });
+    match (matching.next(), matching.next()) {
+        (Some(server), None) => Ok(*server),
+        _ => bail!(
+            "the Corefile has the kubernetes plugin {} times, and not once for {wanted}",
+            servers.len()
+        ),
+    }
+}
+
+/// Makes sure that CoreDNS asks this block, and no other, for all of `zone`.
+fn check_routing(file: &Corefile, block: &ServerBlock, zone: &str) -> Result<()> {
+    let keys = block.keys.iter().filter_map(|key| Key::parse(key));
+    let own = keys.filter(|key| is_within(zone, &key.zone)).max_by_key(|key| key.zone.len());
+    let own = own.with_context(|| {
+        format!("the server block of line {} does not serve {zone}", block.line)
+    })?;
+    for other in file.blocks.iter().filter(|other| !std::ptr::eq(*other, block)) {
+        for key in other.keys.iter().filter_map(|key| Key::parse(key)) {
+            let takes_all = is_within(zone, &key.zone) && key.zone.len() >= own.zone.len();
+            let takes_part = is_within(&key.zone, zone);
+            ensure!(
+                !has_variable(&key.zone) && (key.port != own.port || !(takes_all || takes_part)),
+                "the server block of line {} may answer names of {zone}",
+                other.line
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Makes sure that no plugin of the block alters what `kubernetes` answers.
+fn check_plugins(block: &ServerBlock) -> Result<()> {
+    let kubernetes = block.directives.iter().filter(|plugin| plugin.name == KUBERNETES);
+    ensure!(kubernetes.count() == 1, "the kubernetes plugin stands twice in a server block");
+    for plugin in block.directives.iter().filter(|plugin| plugin.name != KUBERNETES) {
+        let known = HARMLESS_PLUGINS.iter().find(|(name, _)| *name == plugin.name);
+        ensure!(
+            known.is_some_and(|(_, is_harmless)| is_harmless(plugin)),
+            "line {} of the Corefile, `{}`, may alter answers for the cluster",
+            plugin.line,
+            show(plugin)
+        );
+    }
+    Ok(())
+}
+
+/// Reads the options of `kubernetes`; returns its TTL.
+fn read_options(plugin: &Directive, zone: &str) -> Result<u32> {
+    let mut ttl_s = DEFAULT_TTL_S;
+    for option in &plugin.block {
+        let modelled = match option.name.as_str() {
+            "ttl" => {
+                let ttl = option.args.first().and_then(|ttl| ttl.parse().ok());
+                ttl_s = ttl.filter(|ttl| *ttl <= MAX_TTL_S).with_context(|| {
+                    format!("line {} of the Corefile, `{}`: not a TTL", option.line, show(option))
+                })?;
+                true
+            }
+            "fallthrough" => passes_on_others_only(option, zone),
+            name => HARMLESS_OPTIONS.contains(&name),
+        };
+        ensure!(
+            modelled,
+            "line {} of the Corefile, `{}` of the kubernetes plugin, may alter answers for the cluster",
+            option.line,
+            show(option)
+        );
+    }
+    Ok(ttl_s)
+}
+
+/// Whether `fallthrough` names zones, and none that has to do with `zone`.
+fn passes_on_others_only(option: &Directive, zone: &str) -> bool {
+    let is_other = |arg: &String| {
+        let other = normalize(arg);
+        !has_variable(arg) && !is_within(zone, &other) && !is_within(&other, zone)
+    };
+    !option.args.is_empty() && option.args.iter().all(is_other)
+}
+
+fn always(_: &Directive) -> bool {
+    true
+}
+
+fn is_round_robin(plugin: &Directive) -> bool {
+    plugin.args.is_empty() || plugin.args == ["round_robin"]
+}
+
+/// Whether `hosts` has no entries of the Corefile or of a file of its own, and
+/// passes on whatever it does not know.
+fn is_empty_hosts(plugin: &Directive) -> bool {
+    let passes_on = |option: &Directive| option.name == "fallthrough" && option.args.is_empty();
+    let is_option = |option: &Directive| {
+        passes_on(option) || ["ttl", "reload", "no_reverse"].contains(&option.name.as_str())
+    };
+    plugin.args.is_empty()
+        && plugin.block.iter().all(is_option)
+        && plugin.block.iter().any(passes_on)
+}
+
+/// Zone and port of a server block that serves plain DNS.
+struct Key {
+    zone: String,
+    port: String,
+}
+
+impl Key {
+    /// None for other transports.
+    fn parse(text: &str) -> Option<Self> {
+        let text = match text.split_once("://") {
+            Some(("dns", rest)) => rest,
+            Some(_) => return None,
+            None => text,
+        };
+        let with_port = text
+            .rsplit_once(':')
+            .filter(|(_, port)| !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()));
+        let (zone, port) = with_port.unwrap_or((text, "53"));
+        Some(Self { zone: normalize(zone), port: port.to_owned() })
+    }
+}
+
+/// Returns a zone in lower case without its final dot.
+fn normalize(zone: &str) -> String {
+    zone.strip_suffix('.').unwrap_or(zone).to_ascii_lowercase()
+}
+
+/// Whether a zone holds the names of addresses. CoreDNS also takes the network
+/// instead, as `10.0.0.0/24`.
+fn is_reverse(zone: &str) -> bool {
+    zone.contains('/') || is_within(zone, "in-addr.arpa") || is_within(zone, "ip6.arpa")
+}
+
+/// Whether a name is `zone` or below it.
+fn is_within(name: &str, zone: &str) -> bool {
+    zone.is_empty()
+        || name.strip_suffix(zone).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
+/// Returns a directive as it may stand in the file.
+fn show(directive: &Directive) -> String {
+    let words: Vec<_> =
+        [&directive.name].into_iter().chain(&directive.args).map(String::as_str).collect();
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,58 @@
+//! Small objects for tests.
+
+use super::{
+    ConfigMap, Endpoint, EndpointSlice, Namespace, Object, ObjectName, Port, Service, ServiceKind,
+};
+
+/// Returns a name from `namespace/name`, or of a Namespace without a slash.
+pub(crate) fn mk_name(text: &str) -> ObjectName {
+    let (namespace, name) = text.split_once('/').unwrap_or(("", text));
+    ObjectName { namespace: namespace.into(), name: name.into() }
+}
+
+/// Returns a Namespace.
+pub(crate) fn mk_namespace(name: &str) -> Object {
+    Object::Namespace(Namespace { name: name.into() })
+}
+
+/// Returns a Service that has the clusterIPs of a comma-separated list, `None`
+/// for a headless one, with one port.
+pub(crate) fn mk_service(name: &str, cluster_ips: &str) -> Object {
+    let ips = cluster_ips.split(',').filter(|ip| !ip.is_empty());
+    let kind = match cluster_ips {
+        "None" => ServiceKind::Headless,
+        _ => ServiceKind::ClusterIp(ips.map(|ip| ip.parse().unwrap()).collect()),
+    };
+    Object::Service(Service { name: mk_name(name), kind, ports: vec![mk_port()] })
+}
+
+/// Returns a Service that is an alias.
+pub(crate) fn mk_external_name(name: &str, target: &str) -> Object {
+    let kind = ServiceKind::ExternalName(target.into());
+    Object::Service(Service { name: mk_name(name), kind, ports: vec![] })
+}
+
+/// Returns a slice whose ready endpoints have the addresses of a comma-separated
+/// list, one each.
+pub(crate) fn mk_slice(name: &str, service: &str, addresses: &str) -> Object {
+    let addresses = addresses.split(',').filter(|ip| !ip.is_empty());
+    let endpoint =
+        |ip: &str| Endpoint { addresses: vec![ip.parse().unwrap()], hostname: None, pod: None };
+    Object::EndpointSlice(EndpointSlice {
+        name: mk_name(name),
+        service: service.into(),
+        is_ip: true,
+        ports: vec![mk_port()],
+        endpoints: addresses.map(endpoint).collect(),
+    })
+}
+
+/// Returns CoreDNS's ConfigMap.
+pub(crate) fn mk_config_map(corefile: &str) -> Object {
+    let corefile = Some(corefile.to_owned());
+    Object::ConfigMap(ConfigMap { name: mk_name("kube-system/coredns"), corefile })
+}
+
+fn mk_port() -> Port {
+    Port { name: "http".into(), protocol: "TCP".into(), number: Some(80) }
+}

@@ -1,0 +1,204 @@
+//! Churn: events in every order, and what is answered after each.
+
+use super::State;
+use crate::{
+    corefile::ZoneSettings,
+    objects::{
+        Event, Kind, Object,
+        builders::{mk_config_map, mk_name, mk_namespace, mk_service, mk_slice},
+    },
+    records::Change,
+};
+
+const PLAIN: &str = ". {\n kubernetes cluster.local {\n ttl 30\n }\n}";
+
+/// Returns changes as text: `zone name ttl serial`, `+name addresses`, `-name`.
+fn show(changes: Vec<Change>) -> Vec<String> {
+    let show_one = |change| match change {
+        Change::Zone(None) => "zone".to_owned(),
+        Change::Zone(Some(zone)) => format!("zone {} {} {}", zone.name, zone.ttl_s, zone.serial),
+        Change::Put(records) => {
+            let a = records.a.iter().map(ToString::to_string);
+            let all: Vec<_> = a.chain(records.aaaa.iter().map(ToString::to_string)).collect();
+            format!("+{} {}", records.name, all.join(","))
+        }
+        Change::Remove(name) => format!("-{name}"),
+    };
+    changes.into_iter().map(show_one).collect()
+}
+
+fn apply(state: &mut State, object: Object, now_s: u32) -> Vec<String> {
+    show(state.apply(Event::Apply(object), now_s))
+}
+
+fn delete(state: &mut State, kind: Kind, name: &str, now_s: u32) -> Vec<String> {
+    show(state.apply(Event::Delete(kind, mk_name(name)), now_s))
+}
+
+/// Returns a synced state with one Namespace, `prod`, at second 100.
+fn mk_state() -> State {
+    let mut state = State::default();
+    for kind in [Kind::Service, Kind::EndpointSlice] {
+        assert_eq!(state.apply(Event::Listed(kind, vec![]), 100), []);
+    }
+    state.apply(Event::Listed(Kind::Namespace, vec![mk_namespace("prod")]), 100);
+    let event = Event::Listed(Kind::ConfigMap, vec![mk_config_map(PLAIN)]);
+    assert_eq!(show(state.apply(event, 100)), ["zone cluster.local 30 0"]);
+    state
+}
+
+#[test]
+fn nothing_is_answered_before_every_kind_has_listed() {
+    let mut state = State::default();
+    let events = [
+        Event::Listed(Kind::Service, vec![mk_service("prod/web", "10.96.1.1")]),
+        Event::Listed(Kind::Namespace, vec![mk_namespace("prod")]),
+        Event::Listed(Kind::ConfigMap, vec![]),
+        Event::Apply(mk_service("prod/api", "10.96.1.2")),
+    ];
+    for (event, now_s) in events.into_iter().zip(100..) {
+        assert_eq!(state.apply(event, now_s), []);
+        assert_eq!(state.settings(), None);
+    }
+    let mut changes = show(state.apply(Event::Listed(Kind::EndpointSlice, vec![]), 200));
+    assert_eq!(changes.pop().as_deref(), Some("zone cluster.local 5 103"), "after its names");
+    changes.sort();
+    assert_eq!(
+        changes,
+        ["+api.prod.svc.cluster.local 10.96.1.2", "+web.prod.svc.cluster.local 10.96.1.1"]
+    );
+}
+
+#[test]
+fn a_headless_service_follows_its_endpoints() {
+    let mut state = mk_state();
+    let none: [&str; 0] = [];
+    assert_eq!(
+        apply(&mut state, mk_slice("prod/db-x", "db", "10.244.2.10"), 101),
+        ["zone cluster.local 30 101"]
+    );
+    assert_eq!(
+        apply(&mut state, mk_service("prod/db", "None"), 102),
+        ["+db.prod.svc.cluster.local 10.244.2.10", "zone cluster.local 30 102",]
+    );
+    assert_eq!(
+        apply(&mut state, mk_slice("prod/db-x", "db", "10.244.2.10,10.244.2.11"), 103),
+        ["+db.prod.svc.cluster.local 10.244.2.10,10.244.2.11", "zone cluster.local 30 103",]
+    );
+    assert_eq!(
+        apply(&mut state, mk_slice("prod/db-x", "db", ""), 104),
+        ["-db.prod.svc.cluster.local", "zone cluster.local 30 104",]
+    );
+    assert_eq!(apply(&mut state, mk_slice("prod/db-x", "db", ""), 105), none);
+    assert_eq!(
+        apply(&mut state, mk_slice("prod/db-x", "db", "10.244.2.12"), 106),
+        ["+db.prod.svc.cluster.local 10.244.2.12", "zone cluster.local 30 106",]
+    );
+    assert_eq!(
+        apply(&mut state, mk_slice("prod/db-x", "other", "10.244.2.12"), 107),
+        ["-db.prod.svc.cluster.local", "zone cluster.local 30 107",]
+    );
+}
+
+#[test]
+fn endpoints_of_a_cluster_ip_service_change_no_record() {
+    let mut state = mk_state();
+    assert_eq!(
+        apply(&mut state, mk_service("prod/web", "10.96.1.1"), 101),
+        ["+web.prod.svc.cluster.local 10.96.1.1", "zone cluster.local 30 101",]
+    );
+    assert_eq!(
+        apply(&mut state, mk_slice("prod/web-x", "web", "10.244.1.11"), 102),
+        ["zone cluster.local 30 102"]
+    );
+    assert_eq!(
+        delete(&mut state, Kind::Service, "prod/web", 103),
+        ["-web.prod.svc.cluster.local", "zone cluster.local 30 103",]
+    );
+}
+
+#[test]
+fn a_namespace_that_comes_back_finds_its_services() {
+    let mut state = mk_state();
+    apply(&mut state, mk_service("prod/web", "10.96.1.1"), 101);
+    let gone = delete(&mut state, Kind::Namespace, "prod", 102);
+    assert_eq!(gone, ["-web.prod.svc.cluster.local"], "and the serial stays");
+    let back = apply(&mut state, mk_namespace("prod"), 103);
+    assert_eq!(back, ["+web.prod.svc.cluster.local 10.96.1.1"]);
+}
+
+#[test]
+fn a_relist_takes_away_what_was_lost() {
+    let mut state = mk_state();
+    let web = || mk_service("prod/web", "10.96.1.1");
+    apply(&mut state, web(), 101);
+    apply(&mut state, mk_service("prod/api", "10.96.1.2"), 102);
+    assert_eq!(
+        show(state.apply(Event::Listed(Kind::Service, vec![web()]), 103)),
+        ["-api.prod.svc.cluster.local", "zone cluster.local 30 103",]
+    );
+    assert_eq!(state.apply(Event::Listed(Kind::Service, vec![web()]), 104), []);
+}
+
+#[test]
+fn the_serial_never_goes_back() {
+    let mut state = mk_state();
+    apply(&mut state, mk_service("prod/web", "10.96.1.1"), 200);
+    assert_eq!(
+        apply(&mut state, mk_service("prod/web", "10.96.1.2"), 150),
+        ["+web.prod.svc.cluster.local 10.96.1.2"]
+    );
+    assert_eq!(state.table().zone.as_ref().map(|zone| zone.serial), Some(200));
+}
+
+#[test]
+fn the_corefile_is_followed() {
+    let mut state = mk_state();
+    let none: [&str; 0] = [];
+    apply(&mut state, mk_service("prod/web", "10.96.1.1"), 101);
+    let apply = |state: &mut State, corefile| apply(state, mk_config_map(corefile), 102);
+
+    let ttl = ". {\n kubernetes cluster.local {\n ttl 60\n }\n}";
+    assert_eq!(apply(&mut state, ttl), ["zone cluster.local 60 101"]);
+
+    assert_eq!(
+        apply(&mut state, ". {\n kubernetes a.org\n}"),
+        [
+            "zone",
+            "-web.prod.svc.cluster.local",
+            "+web.prod.svc.a.org 10.96.1.1",
+            "zone a.org 5 101",
+        ]
+    );
+
+    assert_eq!(apply(&mut state, ". {\n kubernetes {"), none, "does not parse");
+    assert!(state.corefile_error().unwrap().contains("does not parse"));
+
+    let event = Event::Delete(Kind::ConfigMap, mk_name("kube-system/coredns"));
+    assert_eq!(show(state.apply(event, 103)), none, "gone");
+    assert!(state.corefile_error().unwrap().contains("gone"));
+
+    assert_eq!(
+        apply(&mut state, ". {\n kubernetes a.org\n autopath\n}"),
+        ["zone", "-web.prod.svc.a.org"]
+    );
+    assert_eq!(state.corefile_error(), None);
+    assert!(matches!(state.settings(), Some(ZoneSettings::Forwarded { .. })));
+
+    assert_eq!(
+        apply(&mut state, PLAIN),
+        ["+web.prod.svc.cluster.local 10.96.1.1", "zone cluster.local 30 101",]
+    );
+}
+
+#[test]
+fn a_first_corefile_that_does_not_parse_leaves_all_to_coredns() {
+    let mut state = State::new(Some("a.org".into()));
+    for kind in [Kind::Service, Kind::EndpointSlice, Kind::Namespace] {
+        state.apply(Event::Listed(kind, vec![]), 100);
+    }
+    let event = Event::Listed(Kind::ConfigMap, vec![mk_config_map("{")]);
+    assert_eq!(state.apply(event, 100), []);
+    assert!(matches!(state.settings(), Some(ZoneSettings::Forwarded { .. })));
+    assert_eq!(apply(&mut state, mk_config_map(PLAIN), 101), ["zone a.org 30 0"]);
+}
