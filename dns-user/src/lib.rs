@@ -19,3 +19,7 @@ pub mod corefile;
 pub mod index;
 
 pub mod records;
+
+pub mod message;
+
+pub mod answers;
