@@ -23,3 +23,9 @@ pub mod records;
 pub mod message;
 
 pub mod answers;
+
+pub mod forward;
+
+pub mod health;
+
+pub mod metrics;

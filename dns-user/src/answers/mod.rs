@@ -71,3 +71,9 @@ pub fn answer(query: &[u8], arrival: Arrival, table: &Table) -> Option<Vec<u8>> 
     records.shuffle(&mut rand::rng());
     Some(encode::build(&query, arrival, &records, zone, zone_start))
 }
+
+/// Says whether `name`, as on the wire, is `zone` or below it; `zone` is in lower
+/// case, without a final dot.
+pub fn is_in_zone(name: &[u8], zone: &str) -> bool {
+    OwnName::fold(name).is_some_and(|name| name.zone_start(zone).is_some())
+}
