@@ -26,6 +26,8 @@ pub mod answers;
 
 pub mod forward;
 
+pub mod server;
+
 pub mod health;
 
 pub mod metrics;
