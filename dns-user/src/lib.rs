@@ -31,3 +31,5 @@ pub mod server;
 pub mod health;
 
 pub mod metrics;
+
+pub mod http;
