@@ -26,6 +26,21 @@ pub mod store;
 
 pub mod datapath;
 
+pub mod message;
+
+pub mod answers;
+
+pub mod forward;
+
+pub mod server;
+
+pub mod health;
+
+pub mod metrics;
+
+pub mod http;
+
+pub mod clock;
 pub mod lease;
 pub mod local_address;
 

@@ -1,0 +1,79 @@
+//! The answer to a query that the kernel passed up, from the records that feed
+//! the kernel's map.
+//!
+//! Whatever is not decided here is forwarded to CoreDNS as it is, so that odd
+//! messages get exactly its answer: `None` is never "no such name".
+//! Decided are queries for A and AAAA, class IN, of a name in the table, with at
+//! most an OPT of version 0. The response is CoreDNS's, octet for octet, save
+//! the order of addresses and the serial of the SOA.
+
+mod encode;
+mod query;
+#[cfg(test)]
+mod tests;
+
+pub use encode::build_servfail;
+
+use crate::{
+    message::{CLASS_IN, OPCODE, QR},
+    records::Table,
+};
+use encode::Records;
+use query::{OwnName, Query};
+
+/// How a query came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// In a datagram.
+    Udp,
+    /// In a stream, with two octets of length before each message.
+    Tcp,
+}
+
+/// Address family of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// What decides the size of a response besides the query itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Arrival {
+    /// How the query came.
+    pub transport: Transport,
+    /// Address family of the client.
+    pub family: Family,
+}
+
+/// CoreDNS reads datagrams of up to this many octets and fails on longer ones.
+const UDP_QUERY_MAX: usize = 512;
+
+/// Returns the response to `query`, or None when it is not decided here and
+/// must be forwarded.
+pub fn answer(query: &[u8], arrival: Arrival, table: &Table) -> Option<Vec<u8>> {
+    if arrival.transport == Transport::Udp && query.len() > UDP_QUERY_MAX {
+        return None;
+    }
+    let query = Query::parse(query)?;
+    if query.header.flags & (QR | OPCODE) != 0 || query.question.qclass != CLASS_IN {
+        return None;
+    }
+    let zone = table.zone.as_ref()?;
+    let name = OwnName::fold(query.question.name)?;
+    let records = table.names.get(name.as_str())?;
+    let zone_start = name.zone_start(&zone.name)?;
+    let mut records = Records::select(query.question.qtype, records)?;
+    // As CoreDNS's `loadbalance`: no client that takes the first address, and
+    // no truncated response, favours one endpoint.
+    records.shuffle(&mut rand::rng());
+    Some(encode::build(&query, arrival, &records, zone, zone_start))
+}
+
+/// Says whether `name`, as on the wire, is `zone` or below it; `zone` is in lower
+/// case, without a final dot.
+pub fn is_in_zone(name: &[u8], zone: &str) -> bool {
+    OwnName::fold(name).is_some_and(|name| name.zone_start(zone).is_some())
+}

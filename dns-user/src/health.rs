@@ -1,0 +1,135 @@
+//! Whether the agent works, and whether it has all that it needs: set by the
+//! parts of the agent, read by `/health`, `/ready` and the metrics.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// Where the datapath stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DatapathState {
+    /// Programs are to be attached, and are not yet.
+    Pending,
+    /// Programs answer.
+    Attached,
+    /// There is none: every query is answered by the sockets.
+    Off,
+}
+
+/// What the parts of the agent say of themselves.
+#[derive(Debug)]
+pub struct Health {
+    /// Age of the lease from which on the agent counts as hung.
+    lease_limit: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    synced: bool,
+    sockets_open: bool,
+    datapath: DatapathState,
+    lease_renewed_at: Option<Instant>,
+}
+
+impl Health {
+    /// Returns the state at start: nothing is there yet. The agent is hung when
+    /// a lease that was renewed once is not renewed within `lease_limit`.
+    pub fn new(lease_limit: Duration) -> Self {
+        Self {
+            lease_limit,
+            state: Mutex::new(State {
+                synced: false,
+                sockets_open: false,
+                datapath: DatapathState::Pending,
+                lease_renewed_at: None,
+            }),
+        }
+    }
+
+    /// Notes whether every watched kind has been listed.
+    pub fn set_synced(&self, synced: bool) {
+        self.state().synced = synced;
+    }
+
+    /// Notes whether the DNS sockets are open.
+    pub fn set_sockets_open(&self, open: bool) {
+        self.state().sockets_open = open;
+    }
+
+    /// Notes where the datapath stands.
+    pub fn set_datapath(&self, datapath: DatapathState) {
+        self.state().datapath = datapath;
+    }
+
+    /// Notes that the datapath's lease was renewed just now.
+    pub fn renew_lease(&self) {
+        self.state().lease_renewed_at = Some(Instant::now());
+    }
+
+    /// Says whether every watched kind has been listed.
+    pub fn is_synced(&self) -> bool {
+        self.state().synced
+    }
+
+    /// Returns how long ago the lease was renewed; None before the first time.
+    pub fn lease_age(&self) -> Option<Duration> {
+        self.state().lease_renewed_at.map(|at| at.elapsed())
+    }
+
+    /// Returns a sentence that says why the agent does not work, if so.
+    pub fn trouble(&self) -> Option<String> {
+        let age = self.lease_age()?;
+        (age > self.lease_limit).then(|| {
+            format!(
+                "the datapath's lease was renewed {} s ago, which should be at most {} s: the \
+                 agent hangs",
+                age.as_secs(),
+                self.lease_limit.as_secs()
+            )
+        })
+    }
+
+    /// Returns what is missing until everything works; nothing when it does.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let state = self.state();
+        let parts = [
+            (state.synced, "objects are not listed yet"),
+            (state.datapath != DatapathState::Pending, "programs are not attached yet"),
+            (state.sockets_open, "DNS sockets are not open yet"),
+        ];
+        parts.into_iter().filter(|(there, _)| !there).map(|(_, missing)| missing).collect()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_when_nothing_is_missing() {
+        let health = Health::new(Duration::from_secs(10));
+        assert_eq!(health.missing().len(), 3);
+        health.set_synced(true);
+        health.set_datapath(DatapathState::Off);
+        assert_eq!(health.missing(), ["DNS sockets are not open yet"]);
+        health.set_sockets_open(true);
+        assert!(health.missing().is_empty());
+    }
+
+    #[test]
+    fn hung_when_the_lease_is_old() {
+        let health = Health::new(Duration::from_secs(10));
+        assert_eq!(health.trouble(), None, "never renewed: off, or still starting");
+        health.renew_lease();
+        assert_eq!(health.trouble(), None);
+        health.state().lease_renewed_at = Instant::now().checked_sub(Duration::from_secs(42));
+        let trouble = health.trouble().expect("too old");
+        assert!(trouble.contains("renewed 42 s ago"), "{trouble}");
+    }
+}

@@ -1,0 +1,141 @@
+//! `/metrics` for Prometheus; `/health` and `/ready` for the kubelet.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::{Context as _, Result};
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
+use tokio::net::TcpListener;
+
+use crate::{
+    health::Health,
+    metrics::{CONTENT_TYPE, Metrics},
+};
+
+/// Returns the routes of the metrics listener.
+pub fn metrics_routes(metrics: Arc<Metrics>) -> Router {
+    Router::new().route("/metrics", get(show_metrics)).with_state(metrics)
+}
+
+/// Returns the routes of the health listener.
+pub fn health_routes(health: Arc<Health>) -> Router {
+    Router::new()
+        .route("/health", get(show_health))
+        .route("/ready", get(show_ready))
+        .with_state(health)
+}
+
+/// Opens a listener on `address`, which `flag` asked for.
+pub async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; choose another address with {flag}"))
+}
+
+/// Serves `routes` until the listener fails; dropping the future ends it.
+pub async fn serve(listener: TcpListener, routes: Router) -> Result<()> {
+    axum::serve(listener, routes).await.context("the HTTP server ended")
+}
+
+async fn show_metrics(State(metrics): State<Arc<Metrics>>) -> Response {
+    match metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")).into_response(),
+    }
+}
+
+async fn show_health(State(health): State<Arc<Health>>) -> (StatusCode, String) {
+    match health.trouble() {
+        None => (StatusCode::OK, "OK".to_owned()),
+        Some(trouble) => (StatusCode::SERVICE_UNAVAILABLE, trouble),
+    }
+}
+
+async fn show_ready(State(health): State<Arc<Health>>) -> (StatusCode, String) {
+    let missing = health.missing();
+    if missing.is_empty() {
+        (StatusCode::OK, "OK".to_owned())
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, missing.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, sync::RwLock, time::Duration};
+
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpStream,
+        time::timeout,
+    };
+
+    use super::*;
+    use crate::{health::DatapathState, records::Table};
+
+    /// Returns what the server says to GET, head and body.
+    async fn get_text(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        let read = stream.read_to_string(&mut response);
+        timeout(Duration::from_secs(20), read).await.unwrap().unwrap();
+        response
+    }
+
+    async fn spawn(routes: Router) -> (SocketAddr, tokio::task::JoinHandle<Result<()>>) {
+        let listener = bind((Ipv4Addr::LOCALHOST, 0).into(), "--health-listen").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (address, tokio::spawn(serve(listener, routes)))
+    }
+
+    #[tokio::test]
+    async fn health_and_readiness_are_told() {
+        let health = Arc::new(Health::new(Duration::ZERO));
+        let (address, server) = spawn(health_routes(Arc::clone(&health))).await;
+        let expect = async |path: &str, status: &str, body: &str| {
+            let text = get_text(address, path).await;
+            assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {text}");
+            assert!(text.ends_with(body), "{path}: {text}");
+        };
+        expect("/health", "200", "\r\n\r\nOK").await;
+        health.set_synced(true);
+        expect("/ready", "503", "programs are not attached yet; DNS sockets are not open yet")
+            .await;
+        health.set_datapath(DatapathState::Attached);
+        health.set_sockets_open(true);
+        expect("/ready", "200", "\r\n\r\nOK").await;
+        health.renew_lease();
+        expect("/health", "503", "the agent hangs").await;
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn metrics_are_served() {
+        let table = Arc::new(RwLock::new(Table::default()));
+        let health = Arc::new(Health::new(Duration::ZERO));
+        let metrics = Metrics::new(table, health, (Ipv4Addr::LOCALHOST, 53).into());
+        let (address, server) = spawn(metrics_routes(Arc::new(metrics))).await;
+        let text = get_text(address, "/metrics").await;
+        assert!(text.contains("content-type: application/openmetrics-text"), "{text}");
+        assert!(text.contains("nodedns_synced 0\n"), "{text}");
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn bind_error_names_the_flag() {
+        let (address, server) = spawn(Router::new()).await;
+        let error = bind(address, "--metrics-listen").await.unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!("cannot listen on {address}; choose another address with --metrics-listen")
+        );
+        server.abort();
+    }
+}

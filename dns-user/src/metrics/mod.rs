@@ -1,0 +1,326 @@
+//! Prometheus metrics: CoreDNS's names and labels where the meaning is the same,
+//! so that existing dashboards live on, and `nodedns_…` for the rest.
+//!
+//! What the kernel counted is read at each scrape, and what it answered is added
+//! to CoreDNS's counters.
+
+mod labels;
+mod traffic;
+mod upstream;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    net::SocketAddr,
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, atomic::AtomicU64},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use dns_ebpf::layout::outcome::Outcome;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+use crate::{
+    answers::{Arrival, Family as AddressFamily, Transport, is_in_zone},
+    health::Health,
+    message::{Header, NOERROR, Question, TYPE_A, TYPE_AAAA},
+    objects::Kind,
+    records::Table,
+};
+use traffic::Traffic;
+
+pub use traffic::{Plugin, ServerLabels};
+pub use upstream::{InFlight, UpstreamMetrics};
+
+/// Media type of [`Metrics::encode`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Reads the datapath's counters.
+pub type DatapathCounters = Box<dyn Fn() -> Vec<(Outcome, u64)> + Send + Sync>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+    revision: &'static str,
+    goversion: &'static str,
+}
+
+/// All metrics of the agent.
+pub struct Metrics {
+    registry: Registry,
+    table: Arc<RwLock<Table>>,
+    health: Arc<Health>,
+    /// Label of what the datapath answers: it does not count by address.
+    datapath_server: Arc<String>,
+    datapath: OnceLock<DatapathCounters>,
+    /// The datapath's counters at the last scrape.
+    datapath_seen: Mutex<HashMap<Outcome, u64>>,
+    datapath_packets: Family<OutcomeLabels, Counter>,
+    traffic: Traffic,
+    upstream: UpstreamMetrics,
+    objects_skipped: Family<KindLabels, Counter>,
+    names: Gauge,
+    synced: Gauge,
+    lease_age: Gauge<f64, AtomicU64>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Metrics {
+    /// Returns metrics that are all 0. `server` is the first address answered for.
+    pub fn new(table: Arc<RwLock<Table>>, health: Arc<Health>, server: SocketAddr) -> Self {
+        let mut registry = Registry::default();
+        let build = Family::<BuildLabels, Gauge>::default();
+        build.get_or_create(&BuildLabels { version: VERSION, revision: "", goversion: "" }).set(1);
+        registry.register("coredns_build_info", "Version of nodedns", build);
+        let traffic = Traffic::new(&mut registry);
+        let upstream = UpstreamMetrics::default();
+        upstream.register(&mut registry);
+        let metrics = Self {
+            table,
+            health,
+            datapath_server: server_label(server),
+            datapath: OnceLock::new(),
+            datapath_seen: Mutex::default(),
+            datapath_packets: Family::default(),
+            traffic,
+            upstream,
+            objects_skipped: Family::default(),
+            names: Gauge::default(),
+            synced: Gauge::default(),
+            lease_age: Gauge::default(),
+            registry,
+        };
+        metrics.register()
+    }
+
+    fn register(mut self) -> Self {
+        self.registry.register(
+            "nodedns_datapath_packets",
+            "Packets to a local address's DNS port, by what the datapath did with them",
+            self.datapath_packets.clone(),
+        );
+        self.registry.register(
+            "nodedns_objects_skipped",
+            "Objects that could not be used, by kind",
+            self.objects_skipped.clone(),
+        );
+        self.registry.register(
+            "nodedns_names",
+            "Owner names that are answered on this node",
+            self.names.clone(),
+        );
+        self.registry.register(
+            "nodedns_synced",
+            "1 once every watched kind has been listed",
+            self.synced.clone(),
+        );
+        self.registry.register(
+            "nodedns_lease_age_seconds",
+            "Time since the datapath's lease was renewed, -1 when it never was",
+            self.lease_age.clone(),
+        );
+        for kind in Kind::ALL {
+            // From 0 on, so that the first one shows as a rise.
+            self.objects_skipped.get_or_create(&KindLabels { kind: kind_label(kind) }).inc_by(0);
+        }
+        self
+    }
+
+    /// Says how the datapath's counters are read, once it is attached.
+    pub fn set_datapath(&self, counters: DatapathCounters) {
+        if self.datapath.set(counters).is_err() {
+            tracing::warn!("the datapath's counters were set already");
+        }
+    }
+
+    /// Returns the counts of the miss path.
+    pub fn upstream(&self) -> UpstreamMetrics {
+        self.upstream.clone()
+    }
+
+    /// Counts an object that could not be used.
+    pub fn count_skipped(&self, kind: Kind) {
+        self.objects_skipped.get_or_create(&KindLabels { kind: kind_label(kind) }).inc();
+    }
+
+    /// Counts a query to `server` and returns the labels for its response.
+    pub fn count_query(
+        &self,
+        server: &Arc<String>,
+        arrival: Arrival,
+        query: &[u8],
+    ) -> ServerLabels {
+        let question = Question::parse(query);
+        let zone = self.zone_of(question.map(|question| question.name));
+        let labels = ServerLabels { server: Arc::clone(server), zone, view: "" };
+        let qtype = question.map(|question| question.qtype);
+        self.traffic.count_requests(&labels, arrival, qtype, 1);
+        labels
+    }
+
+    /// Counts a response that took this long.
+    pub fn count_response(
+        &self,
+        labels: &ServerLabels,
+        response: &[u8],
+        plugin: Plugin,
+        took: Duration,
+    ) {
+        let rcode = Header::parse(response).map_or(NOERROR, |header| header.rcode());
+        self.traffic.count_responses(labels, rcode, plugin, 1);
+        self.traffic.observe(labels, took);
+    }
+
+    /// Returns everything as text, in the format of [`CONTENT_TYPE`].
+    pub fn encode(&self) -> Result<String> {
+        self.update();
+        let mut encoded = String::new();
+        text::encode(&mut encoded, &self.registry).context("cannot encode the metrics")?;
+        Ok(encoded)
+    }
+
+    /// Brings up to date what is not counted as it happens.
+    fn update(&self) {
+        let names = self.table.read().unwrap_or_else(PoisonError::into_inner).names.len();
+        self.names.set(names.try_into().unwrap_or(i64::MAX));
+        self.synced.set(self.health.is_synced().into());
+        self.lease_age.set(self.health.lease_age().map_or(-1.0, |age| age.as_secs_f64()));
+        let Some(datapath) = self.datapath.get() else { return };
+        let labels =
+            ServerLabels { server: Arc::clone(&self.datapath_server), zone: self.zone(), view: "" };
+        let mut seen = self.datapath_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        for (outcome, count) in datapath() {
+            let before = seen.insert(outcome, count).unwrap_or_default();
+            // Less than before: the map was made anew.
+            let new = count.checked_sub(before).unwrap_or(count);
+            let outcome_labels = OutcomeLabels { outcome: outcome.label() };
+            self.datapath_packets.get_or_create(&outcome_labels).inc_by(new);
+            if let Some(qtype) = answered_type(outcome) {
+                self.traffic.count_requests(&labels, DATAPATH_ARRIVAL, Some(qtype), new);
+                self.traffic.count_responses(&labels, NOERROR, Plugin::Kubernetes, new);
+            }
+        }
+    }
+
+    /// Returns the label of the zone in which `name`, as on the wire, is.
+    fn zone_of(&self, name: Option<&[u8]>) -> String {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        match (&table.zone, name) {
+            (Some(zone), Some(name)) if is_in_zone(name, &zone.name) => format!("{}.", zone.name),
+            _ => ".".to_owned(),
+        }
+    }
+
+    /// Returns the label of the cluster's zone.
+    fn zone(&self) -> String {
+        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+        table.zone.as_ref().map_or_else(|| ".".to_owned(), |zone| format!("{}.", zone.name))
+    }
+}
+
+/// Returns the value of `server` for an address that is answered for.
+pub fn server_label(address: SocketAddr) -> Arc<String> {
+    Arc::new(format!("dns://{address}"))
+}
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The datapath answers datagrams over IPv4 only.
+const DATAPATH_ARRIVAL: Arrival = Arrival { transport: Transport::Udp, family: AddressFamily::V4 };
+
+/// Returns the QTYPE of the queries that ended so, if the datapath answered them.
+fn answered_type(outcome: Outcome) -> Option<u16> {
+    match outcome {
+        Outcome::AnswerA | Outcome::NodataA => Some(TYPE_A),
+        Outcome::AnswerAaaa | Outcome::NodataAaaa => Some(TYPE_AAAA),
+        _ => None,
+    }
+}
+
+fn kind_label(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Namespace => "Namespace",
+        Kind::Service => "Service",
+        Kind::EndpointSlice => "EndpointSlice",
+        Kind::ConfigMap => "ConfigMap",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, sync::atomic::Ordering};
+
+    use super::*;
+
+    fn mk_metrics() -> Metrics {
+        let table = Arc::new(RwLock::new(Table::default()));
+        let health = Arc::new(Health::new(Duration::from_secs(10)));
+        Metrics::new(table, health, (Ipv4Addr::new(169, 254, 25, 10), 53).into())
+    }
+
+    #[test]
+    fn datapath_counts_are_added_at_each_scrape() {
+        const A: &str = "coredns_dns_requests_total{server=\"dns://169.254.25.10:53\",zone=\".\",\
+            view=\"\",proto=\"udp\",family=\"1\",type=\"A\"}";
+        let metrics = mk_metrics();
+        let kernel = Arc::new(AtomicU64::new(0));
+        let read = Arc::clone(&kernel);
+        metrics.set_datapath(Box::new(move || {
+            let count = read.load(Ordering::Relaxed);
+            vec![(Outcome::AnswerA, count), (Outcome::NodataAaaa, 3), (Outcome::NotInMap, 5)]
+        }));
+        // Since the start, then more, then after the map was made anew.
+        for (count, total) in [(10, 10), (15, 15), (2, 17)] {
+            kernel.store(count, Ordering::Relaxed);
+            let text = metrics.encode().unwrap();
+            for line in [
+                format!("{A} {total}"),
+                format!("nodedns_datapath_packets_total{{outcome=\"answer_a\"}} {total}"),
+                "nodedns_datapath_packets_total{outcome=\"not_in_map\"} 5".to_owned(),
+                format!("rcode=\"NOERROR\",plugin=\"kubernetes\"}} {}", total + 3),
+            ] {
+                assert!(text.contains(&line), "{line}\nnot in\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn state_is_shown() {
+        let metrics = mk_metrics();
+        metrics.count_skipped(Kind::Service);
+        metrics.health.set_synced(true);
+        let text = metrics.encode().unwrap();
+        for line in [
+            "coredns_build_info{version=\"",
+            "nodedns_names 0\n",
+            "nodedns_synced 1\n",
+            "nodedns_lease_age_seconds -1.0\n",
+            "nodedns_objects_skipped_total{kind=\"Service\"} 1\n",
+            "nodedns_objects_skipped_total{kind=\"ConfigMap\"} 0\n",
+            "# EOF\n",
+        ] {
+            assert!(text.contains(line), "{line}\nnot in\n{text}");
+        }
+        metrics.health.renew_lease();
+        assert!(!metrics.encode().unwrap().contains("nodedns_lease_age_seconds -1"));
+    }
+}

@@ -1,0 +1,93 @@
+//! From a query to its response, whatever socket it came on.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, PoisonError, RwLock},
+    time::Instant,
+};
+
+use crate::{
+    answers::{self, Arrival, Family, Transport},
+    forward::Forwarder,
+    metrics::{Metrics, Plugin, ServerLabels, server_label},
+    records::Table,
+};
+
+/// Responds to queries from the table, else from upstream.
+#[derive(Debug)]
+pub struct Responder {
+    table: Arc<RwLock<Table>>,
+    forwarder: Arc<Forwarder>,
+    metrics: Arc<Metrics>,
+}
+
+/// A socket's side of a query.
+#[derive(Clone, Debug)]
+pub(super) struct Listener {
+    server: Arc<String>,
+    arrival: Arrival,
+}
+
+impl Listener {
+    pub(super) fn new(address: SocketAddr, transport: Transport) -> Self {
+        let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
+        Self { server: server_label(address), arrival: Arrival { transport, family } }
+    }
+}
+
+/// A query that is not decided by the table.
+#[derive(Debug)]
+pub(super) struct Undecided {
+    labels: ServerLabels,
+    transport: Transport,
+    started_at: Instant,
+}
+
+impl Responder {
+    /// Returns a responder that counts in `metrics`.
+    pub fn new(
+        table: Arc<RwLock<Table>>,
+        forwarder: Arc<Forwarder>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { table, forwarder, metrics }
+    }
+
+    /// Returns the response to `query`, if the table decides it.
+    pub(super) fn answer(&self, query: &[u8], listener: &Listener) -> Result<Vec<u8>, Undecided> {
+        let started_at = Instant::now();
+        let labels = self.metrics.count_query(&listener.server, listener.arrival, query);
+        let answer = {
+            let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
+            answers::answer(query, listener.arrival, &table)
+        };
+        let transport = listener.arrival.transport;
+        let undecided = Undecided { labels, transport, started_at };
+        match answer {
+            Some(response) => Ok(self.count(undecided, response, Plugin::Kubernetes)),
+            None => Err(undecided),
+        }
+    }
+
+    /// Returns upstream's response, or SERVFAIL.
+    pub(super) async fn forward(&self, query: &[u8], undecided: Undecided) -> Vec<u8> {
+        match self.forwarder.forward(query, undecided.transport).await {
+            Ok(response) => self.count(undecided, response, Plugin::Forward),
+            Err(error) => {
+                tracing::debug!(%error, "query failed");
+                self.fail(query, undecided)
+            }
+        }
+    }
+
+    /// Returns SERVFAIL.
+    pub(super) fn fail(&self, query: &[u8], undecided: Undecided) -> Vec<u8> {
+        self.count(undecided, answers::build_servfail(query), Plugin::None)
+    }
+
+    fn count(&self, query: Undecided, response: Vec<u8>, plugin: Plugin) -> Vec<u8> {
+        let Undecided { labels, started_at, transport: _ } = query;
+        self.metrics.count_response(&labels, &response, plugin, started_at.elapsed());
+        response
+    }
+}

@@ -1,0 +1,231 @@
+//! Clients on loopback against sockets on ports that the kernel chose, with a stub
+//! upstream that the test answers for.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, RwLock},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream, UdpSocket},
+    sync::watch,
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{Responder, Sockets, responder::Listener, tcp};
+use crate::{
+    answers::Transport,
+    forward::{Forwarder, Schedule},
+    health::Health,
+    metrics::Metrics,
+    records::{ClusterZone, NameRecords, Table},
+};
+
+/// Long enough that a test that reaches it has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const SCHEDULE: Schedule = Schedule { attempts: &[Duration::ZERO], deadline: PATIENCE };
+
+/// A query for A of `web.test`, which the table holds, and its response.
+const HIT: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03Web\x04test\0\0\x01\0\x01";
+const HIT_RESPONSE: &[u8] = b"\x12\x34\x85\0\0\x01\0\x01\0\0\0\0\x03Web\x04test\0\0\x01\0\x01\
+    \x03Web\x04test\0\0\x01\0\x01\0\0\0\x1e\0\x04\x0a\0\0\x01";
+/// A query that the table does not decide.
+const MISS: &[u8] = b"\x56\x78\x01\0\0\x01\0\0\0\0\0\0\x04miss\x04test\0\0\x01\0\x01";
+
+struct Rig {
+    udp: SocketAddr,
+    tcp: SocketAddr,
+    responder: Arc<Responder>,
+    metrics: Arc<Metrics>,
+    server: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+fn mk_rig(upstreams: &[SocketAddr]) -> Rig {
+    let records = NameRecords {
+        name: "web.test".to_owned(),
+        a: vec![Ipv4Addr::new(10, 0, 0, 1)],
+        aaaa: vec![],
+    };
+    let table = Arc::new(RwLock::new(Table {
+        zone: Some(ClusterZone { name: "test".to_owned(), ttl_s: 30, serial: 0 }),
+        names: [("web.test".to_owned(), Arc::new(records))].into(),
+    }));
+    let sockets = Sockets::bind(&[Ipv4Addr::LOCALHOST.into()], 0).unwrap();
+    let (udp, tcp) = (sockets.udp_addresses().unwrap()[0], sockets.tcp_addresses().unwrap()[0]);
+    let health = Arc::new(Health::new(PATIENCE));
+    let metrics = Arc::new(Metrics::new(Arc::clone(&table), health, udp));
+    let (_, upstreams) = watch::channel(Arc::from(upstreams));
+    let forwarder = Forwarder::new(upstreams, vec![udp], SCHEDULE, metrics.upstream());
+    let responder = Arc::new(Responder::new(table, Arc::new(forwarder), Arc::clone(&metrics)));
+    let server = tokio::spawn(sockets.serve(Arc::clone(&responder)));
+    Rig { udp, tcp, responder, metrics, server }
+}
+
+async fn mk_client(server: SocketAddr) -> UdpSocket {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    socket.connect(server).await.unwrap();
+    socket
+}
+
+async fn receive(socket: &UdpSocket) -> (Vec<u8>, SocketAddr) {
+    let mut octets = vec![0; 65535];
+    let (length, from) = timeout(PATIENCE, socket.recv_from(&mut octets)).await.unwrap().unwrap();
+    octets.truncate(length);
+    (octets, from)
+}
+
+async fn send_message(stream: &mut TcpStream, message: &[u8]) {
+    let length = u16::try_from(message.len()).unwrap();
+    stream.write_all(&[&length.to_be_bytes(), message].concat()).await.unwrap();
+}
+
+async fn receive_message(stream: &mut TcpStream) -> Vec<u8> {
+    let read = async {
+        let mut message = vec![0; usize::from(stream.read_u16().await?)];
+        stream.read_exact(&mut message).await?;
+        std::io::Result::Ok(message)
+    };
+    timeout(PATIENCE, read).await.unwrap().unwrap()
+}
+
+fn respond(query: &[u8]) -> Vec<u8> {
+    let mut response = query.to_vec();
+    response[2..4].copy_from_slice(&[0x81, 0x83]);
+    response
+}
+
+fn expect_response(query: &[u8]) -> Vec<u8> {
+    let mut response = respond(query);
+    response[..2].copy_from_slice(&query[..2]);
+    response
+}
+
+#[tokio::test]
+async fn datagrams_are_answered_or_forwarded() {
+    let upstream = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let rig = mk_rig(&[upstream.local_addr().unwrap()]);
+    let client = mk_client(rig.udp).await;
+    // A miss that waits holds nobody up.
+    client.send(MISS).await.unwrap();
+    let (query, from) = receive(&upstream).await;
+    client.send(HIT).await.unwrap();
+    assert_eq!(receive(&client).await.0, HIT_RESPONSE);
+    upstream.send_to(&respond(&query), from).await.unwrap();
+    assert_eq!(receive(&client).await.0, expect_response(MISS));
+
+    let mut large = MISS.to_vec();
+    large.resize(60_000, 0);
+    client.send(&large).await.unwrap();
+    let (query, from) = receive(&upstream).await;
+    assert_eq!(query[2..], large[2..], "forwarded whole");
+    upstream.send_to(&respond(&query), from).await.unwrap();
+    assert_eq!(receive(&client).await.0, expect_response(&large));
+
+    let text = rig.metrics.encode().unwrap();
+    let server = format!("server=\"dns://{}\",zone=\"test.\",view=\"\"", rig.udp);
+    for line in [
+        format!("coredns_dns_requests_total{{{server},proto=\"udp\",family=\"1\",type=\"A\"}} 3"),
+        format!(
+            "coredns_dns_responses_total{{{server},rcode=\"NOERROR\",plugin=\"kubernetes\"}} 1"
+        ),
+        format!("coredns_dns_responses_total{{{server},rcode=\"NXDOMAIN\",plugin=\"forward\"}} 2"),
+        format!("coredns_dns_request_duration_seconds_count{{{server}}} 3"),
+        "nodedns_upstream_attempts_total{proto=\"udp\",result=\"response\"} 2".to_owned(),
+        "nodedns_upstream_in_flight 0".to_owned(),
+    ] {
+        assert!(text.contains(&line), "{line}\nnot in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_query_is_ignored() {
+    let rig = mk_rig(&[]);
+    let client = mk_client(rig.udp).await;
+    let mut response = HIT.to_vec();
+    response[2] |= 0x80;
+    for ignored in [&[][..], &HIT[..11], &[0xff; 200], &response] {
+        client.send(ignored).await.unwrap();
+    }
+    client.send(HIT).await.unwrap();
+    assert_eq!(receive(&client).await.0, HIT_RESPONSE, "the first that comes back");
+}
+
+#[tokio::test]
+async fn nobody_upstream_is_servfail() {
+    let rig = mk_rig(&[]);
+    let client = mk_client(rig.udp).await;
+    let header_only = b"\x9a\xbc\x01\0\0\0\0\0\0\0\0\0";
+    for query in [MISS, header_only] {
+        client.send(query).await.unwrap();
+        let expect = [&query[..2], b"\x81\x02", &query[4..]].concat();
+        assert_eq!(receive(&client).await.0, expect);
+    }
+    let mut stream = TcpStream::connect(rig.tcp).await.unwrap();
+    send_message(&mut stream, MISS).await;
+    assert_eq!(receive_message(&mut stream).await[..4], *b"\x56\x78\x81\x02");
+    let text = rig.metrics.encode().unwrap();
+    assert!(text.contains("nodedns_upstream_failures_total{reason=\"no_endpoints\"} 3"), "{text}");
+    assert!(text.contains("rcode=\"SERVFAIL\",plugin=\"\"} 1"), "{text}");
+}
+
+#[tokio::test]
+async fn stream_carries_many_queries() {
+    let upstream = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let rig = mk_rig(&[upstream.local_addr().unwrap()]);
+    let mut client = TcpStream::connect(rig.tcp).await.unwrap();
+    send_message(&mut client, MISS).await;
+    send_message(&mut client, b"").await;
+    send_message(&mut client, HIT).await;
+    assert_eq!(receive_message(&mut client).await, HIT_RESPONSE, "overtakes the miss");
+    let (mut connection, _) = timeout(PATIENCE, upstream.accept()).await.unwrap().unwrap();
+    let query = receive_message(&mut connection).await;
+    // The client has nothing more to ask, and gets its response all the same.
+    client.shutdown().await.unwrap();
+    send_message(&mut connection, &respond(&query)).await;
+    assert_eq!(receive_message(&mut client).await, expect_response(MISS));
+    let end = timeout(PATIENCE, client.read_to_end(&mut Vec::new())).await.unwrap();
+    assert_eq!(end.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn half_a_query_holds_nobody_up() {
+    let rig = mk_rig(&[]);
+    let mut slow = TcpStream::connect(rig.tcp).await.unwrap();
+    let framed = [&[0, u8::try_from(HIT.len()).unwrap()], HIT].concat();
+    let (first, rest) = framed.split_at(7);
+    slow.write_all(first).await.unwrap();
+    let mut other = TcpStream::connect(rig.tcp).await.unwrap();
+    send_message(&mut other, HIT).await;
+    assert_eq!(receive_message(&mut other).await, HIT_RESPONSE);
+    slow.write_all(rest).await.unwrap();
+    assert_eq!(receive_message(&mut slow).await, HIT_RESPONSE);
+}
+
+#[tokio::test]
+async fn idle_connection_is_closed() {
+    let rig = mk_rig(&[]);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    for sent in [&[][..], &[0], &[0, 20, 1, 2, 3]] {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        client.write_all(sent).await.unwrap();
+        let side = Listener::new(address, Transport::Tcp);
+        let idle = Duration::from_millis(20);
+        let serve = tcp::serve_connection(stream, Arc::clone(&rig.responder), side, idle);
+        timeout(PATIENCE, serve).await.unwrap();
+        let end = timeout(PATIENCE, client.read_to_end(&mut Vec::new())).await.unwrap();
+        // Unread octets make it a reset.
+        assert!(matches!(end, Ok(0) | Err(_)), "{sent:?}: {end:?}");
+    }
+}
