@@ -6,7 +6,7 @@ use anyhow::Result;
 use dns_ebpf::layout::settings::Lease;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::datapath::maps::{LeaseMap, monotonic_ns};
+use crate::{clock::monotonic_ns, datapath::maps::LeaseMap};
 
 /// How often the lease is renewed.
 const RENEW_EVERY: Duration = Duration::from_secs(1);

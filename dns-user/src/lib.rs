@@ -22,6 +22,8 @@ pub mod records;
 
 pub mod state;
 
+pub mod upstreams;
+
 pub mod store;
 
 pub mod datapath;

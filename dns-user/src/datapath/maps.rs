@@ -10,7 +10,6 @@ use dns_ebpf::layout::{
     settings::{Lease, Settings},
     zone::Zone,
 };
-use nix::time::{ClockId, clock_gettime};
 
 use super::{encode, pins::Pins};
 use crate::{
@@ -194,14 +193,6 @@ impl LeaseMap {
     pub fn get(&self) -> Result<Lease> {
         self.0.get(&0, 0).context("cannot read LEASE")
     }
-}
-
-/// Returns the time on the clock of [`Lease`], in nanoseconds.
-pub fn monotonic_ns() -> Result<u64> {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).context("cannot read CLOCK_MONOTONIC")?;
-    let seconds = u64::try_from(now.tv_sec()).context("CLOCK_MONOTONIC is negative")?;
-    let nanoseconds = u64::try_from(now.tv_nsec()).context("CLOCK_MONOTONIC is negative")?;
-    Ok(seconds * 1_000_000_000 + nanoseconds)
 }
 
 /// COUNTERS.

@@ -10,9 +10,10 @@ use serde::Serialize;
 use super::{print, print_json};
 use crate::{
     args::{InspectArguments, Output},
+    clock::monotonic_ns,
     datapath::{
         encode,
-        maps::{PinnedMaps, monotonic_ns},
+        maps::PinnedMaps,
         pins::Pins,
     },
 };

@@ -1,7 +1,10 @@
 //! Everything that is known and everything that is answered, one step per
 //! event: `index -> records -> table -> changes`.
 
-use std::mem;
+use std::{
+    mem,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use tracing::{info, warn};
 
@@ -18,7 +21,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct State {
     index: Index,
-    table: Table,
+    table: Arc<RwLock<Table>>,
     /// Stands for the zone of the Corefile.
     domain: Option<String>,
     /// What the Corefile said when it last parsed; None before every kind has
@@ -53,28 +56,28 @@ impl State {
         }
         let zone = self.zone();
         let mut changes = Vec::new();
-        if zone.as_ref().map(|zone| &zone.name) == self.table.zone.as_ref().map(|old| &old.name) {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        if zone.as_ref().map(|zone| &zone.name) == table.zone.as_ref().map(|old| &old.name) {
             if let Some(zone) = &zone {
                 for service in &touched.services {
-                    changes.extend(self.update(service, zone));
+                    changes.extend(update(&mut table, &self.index, service, zone));
                 }
             }
         } else {
-            changes.extend(self.table.set_zone(None));
-            changes.extend(mem::take(&mut self.table.names).into_keys().map(Change::Remove));
+            changes.extend(table.set_zone(None));
+            changes.extend(mem::take(&mut table.names).into_keys().map(Change::Remove));
             if let Some(zone) = &zone {
-                let services: Vec<_> = self.index.services().map(|s| s.name.clone()).collect();
-                for service in &services {
-                    changes.extend(self.update(service, zone));
+                for service in self.index.services() {
+                    changes.extend(update(&mut table, &self.index, &service.name, zone));
                 }
             }
         }
-        changes.extend(self.table.set_zone(zone));
+        changes.extend(table.set_zone(zone));
         changes
     }
 
-    /// Returns what is answered from here.
-    pub fn table(&self) -> &Table {
+    /// Returns what is answered from here, which the sockets answer from too.
+    pub fn table(&self) -> &Arc<RwLock<Table>> {
         &self.table
     }
 
@@ -92,12 +95,6 @@ impl State {
     /// Returns why CoreDNS's Corefile of now does not count, and older settings do.
     pub fn corefile_error(&self) -> Option<&str> {
         self.corefile_error.as_deref()
-    }
-
-    /// Brings the table to what a Service is now.
-    fn update(&mut self, service: &ObjectName, zone: &ClusterZone) -> Option<Change> {
-        let owner = owner_name(service, &zone.name)?;
-        self.table.replace(&owner, service_records(&self.index, service, zone))
     }
 
     fn zone(&self) -> Option<ClusterZone> {
@@ -132,6 +129,17 @@ impl State {
             }
         }
     }
+}
+
+/// Brings the table to what a Service is now.
+fn update(
+    table: &mut Table,
+    index: &Index,
+    service: &ObjectName,
+    zone: &ClusterZone,
+) -> Option<Change> {
+    let owner = owner_name(service, &zone.name)?;
+    table.replace(&owner, service_records(index, service, zone))
 }
 
 fn log_settings(settings: &ZoneSettings, has_corefile: bool) {
