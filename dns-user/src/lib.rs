@@ -48,3 +48,7 @@ pub mod local_address;
 
 pub mod inspect;
 pub mod logs;
+
+pub mod pipeline;
+
+pub mod agent;

@@ -19,7 +19,7 @@ use aya::{
 use dns_ebpf::layout::programs;
 use tracing::{debug, info};
 
-use super::pins::Pins;
+use super::{links::LinkEvent, pins::Pins};
 
 /// How a program came to be on a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,14 +44,9 @@ impl Attachments {
         Self { ebpf, pins, attached: BTreeMap::new() }
     }
 
-    /// Returns the interfaces that carry the program, by index.
-    pub fn interfaces(&self) -> &BTreeMap<u32, String> {
-        &self.attached
-    }
-
     /// Puts the program on an interface, first in the chain; swaps it in
     /// atomically where an earlier one is pinned. Twice is once.
-    pub fn attach(&mut self, ifindex: u32, name: &str) -> Result<()> {
+    fn attach(&mut self, ifindex: u32, name: &str) -> Result<()> {
         if self.attached.insert(ifindex, name.to_owned()).is_some() {
             return Ok(());
         }
@@ -66,15 +61,24 @@ impl Attachments {
     }
 
     /// Forgets an interface that is gone.
-    pub fn forget(&mut self, ifindex: u32) -> Result<()> {
+    fn forget(&mut self, ifindex: u32) -> Result<()> {
         if let Some(name) = self.attached.remove(&ifindex) {
             debug!(ifindex, name, "the link is gone");
         }
         self.unpin(ifindex)
     }
 
+    /// Does what an event of a link asks for.
+    pub fn apply(&mut self, event: LinkEvent) -> Result<()> {
+        match event {
+            LinkEvent::Present { ifindex, name } => self.attach(ifindex, &name),
+            LinkEvent::Absent { ifindex } => self.forget(ifindex),
+            LinkEvent::Listed(present) => self.retain(&present),
+        }
+    }
+
     /// Forgets pinned links of interfaces other than `present`.
-    pub fn retain(&mut self, present: &BTreeSet<u32>) -> Result<()> {
+    fn retain(&mut self, present: &BTreeSet<u32>) -> Result<()> {
         for ifindex in self.pins.pinned_links()? {
             if !present.contains(&ifindex) {
                 self.forget(ifindex)?;

@@ -70,10 +70,10 @@ impl<S: AnswerStore> Store<S> {
         }
     }
 
-    /// Returns the number of names whose last change failed. Queries for them
-    /// are answered in user space.
-    pub fn failed(&self) -> usize {
-        self.failed.len()
+    /// Says whether the last change of a name or of the zone failed. Queries for
+    /// such names are answered in user space.
+    pub fn owes(&self) -> bool {
+        self.zone_failed || !self.failed.is_empty()
     }
 
     fn put(&mut self, records: &NameRecords) {

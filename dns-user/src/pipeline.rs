@@ -1,0 +1,111 @@
+//! The one task through which every event goes: `state -> store`, and the
+//! upstream servers.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use tokio::{
+    select,
+    sync::{mpsc::Receiver, watch},
+    time::{MissedTickBehavior, interval},
+};
+use tracing::{debug, info};
+
+use crate::{
+    clock::unix_s,
+    config::Upstream,
+    datapath::maps::KernelAnswers,
+    objects::Event,
+    state::State,
+    store::Store,
+    upstreams,
+};
+
+/// How often changes that failed are tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+/// What events lead to.
+pub struct Pipeline {
+    /// Objects and answers.
+    pub state: State,
+    /// The kernel's maps, unless there is no datapath.
+    pub store: Option<Store<KernelAnswers>>,
+    /// Where the upstream servers come from.
+    pub upstream: Upstream,
+    /// The upstream servers as they are.
+    pub servers: watch::Sender<Arc<[SocketAddr]>>,
+    /// Becomes true once every kind has been listed and the maps are filled.
+    pub filled: watch::Sender<bool>,
+}
+
+impl Pipeline {
+    /// Applies events until the source ends, which it does not do by itself.
+    pub async fn run(mut self, mut events: Receiver<Event>) -> Result<()> {
+        let mut retries = interval(RETRY_EVERY);
+        retries.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            select! {
+                event = events.recv() => {
+                    self.apply(event.context("the source of objects ended")?)?;
+                }
+                _ = retries.tick() => self.retry(),
+            }
+        }
+    }
+
+    fn apply(&mut self, event: Event) -> Result<()> {
+        let began = Instant::now();
+        let changes = self.state.apply(event, unix_s()?);
+        self.follow_upstreams();
+        if self.state.settings().is_none() {
+            return Ok(());
+        }
+        if *self.filled.borrow() {
+            if let Some(store) = &mut self.store {
+                store.apply(&changes);
+            }
+        } else {
+            self.fill()?;
+        }
+        if !changes.is_empty() {
+            debug!(changes = changes.len(), took = ?began.elapsed(), "answers changed");
+        }
+        Ok(())
+    }
+
+    /// Fills the maps for the first time.
+    fn fill(&mut self) -> Result<()> {
+        let table = self.state.table().read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = &mut self.store {
+            store.reconcile(&table)?;
+        }
+        info!(names = table.names.len(), "every kind has been listed");
+        self.filled.send_replace(true);
+        Ok(())
+    }
+
+    fn retry(&mut self) {
+        if let Some(store) = &mut self.store
+            && store.owes()
+        {
+            store.retry(&self.state.table().read().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    fn follow_upstreams(&self) {
+        let Upstream::Services(services) = &self.upstream else { return };
+        let servers = upstreams::endpoints(self.state.index(), services);
+        self.servers.send_if_modified(|old| {
+            let is_new = **old != *servers;
+            if is_new {
+                info!(?servers, "upstream servers");
+                *old = servers.into();
+            }
+            is_new
+        });
+    }
+}
