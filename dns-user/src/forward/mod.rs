@@ -54,9 +54,9 @@ pub enum ForwardError {
 /// When endpoints are asked.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
-    /// After how long attempts start, counted from the query's arrival. An
-    /// attempt that fails is followed at once by one at an endpoint not yet asked.
-    pub attempts: &'static [Duration],
+    /// After how long further attempts start, counted from the first. An attempt
+    /// that fails is followed at once by one at an endpoint not yet asked.
+    pub further_attempts: &'static [Duration],
     /// After how long the client gets SERVFAIL.
     pub deadline: Duration,
 }
@@ -65,13 +65,9 @@ impl Default for Schedule {
     /// The second attempt comes well after a response from another node, the
     /// later ones are for lost datagrams; the end is CoreDNS's own.
     fn default() -> Self {
-        const ATTEMPTS: [Duration; 4] = [
-            Duration::ZERO,
-            Duration::from_millis(150),
-            Duration::from_secs(1),
-            Duration::from_millis(2500),
-        ];
-        Self { attempts: &ATTEMPTS, deadline: Duration::from_secs(5) }
+        const FURTHER: [Duration; 3] =
+            [Duration::from_millis(150), Duration::from_secs(1), Duration::from_millis(2500)];
+        Self { further_attempts: &FURTHER, deadline: Duration::from_secs(5) }
     }
 }
 
@@ -190,10 +186,11 @@ impl Forwarder {
     async fn ask(&self, query: &[u8], transport: Transport) -> Outcome {
         let start = Instant::now();
         let deadline = start + self.schedule.deadline;
-        let mut scheduled = self.schedule.attempts.iter();
+        let mut scheduled = self.schedule.further_attempts.iter();
         let mut next = scheduled.next();
-        let mut asked = Vec::new();
-        let mut attempts = FuturesUnordered::new();
+        let first = self.choose(&[]).ok_or(ForwardError::NoEndpoints)?;
+        let mut asked = vec![first];
+        let mut attempts = FuturesUnordered::from_iter([attempt(first, query, transport)]);
         loop {
             let wake = next.map_or(deadline, |after| start + *after);
             match timeout_at(wake, first_result(&mut attempts)).await {
@@ -224,13 +221,9 @@ impl Forwarder {
                 }
                 Err(_elapsed) if next.is_some() => {
                     next = scheduled.next();
-                    match self.choose(&asked) {
-                        Some(endpoint) => {
-                            asked.push(endpoint);
-                            attempts.push(attempt(endpoint, query, transport));
-                        }
-                        None if attempts.is_empty() => return Err(ForwardError::NoEndpoints),
-                        None => {}
+                    if let Some(endpoint) = self.choose(&asked) {
+                        asked.push(endpoint);
+                        attempts.push(attempt(endpoint, query, transport));
                     }
                 }
                 Err(_elapsed) => {

@@ -17,12 +17,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const QUERY: &[u8] = b"\x12\x34\x01\x10\0\x01\0\0\0\0\0\0\x04wWw1\x04test\0\0\x10\0\x01";
 
 const FAST: Schedule = Schedule {
-    attempts: &[Duration::ZERO, Duration::from_millis(20), Duration::from_millis(40)],
+    further_attempts: &[Duration::from_millis(20), Duration::from_millis(40)],
     deadline: Duration::from_millis(300),
 };
 
 /// Nothing is asked twice before the test's patience ends.
-const PATIENT: Schedule = Schedule { attempts: &[Duration::ZERO], deadline: PATIENCE };
+const PATIENT: Schedule = Schedule { further_attempts: &[], deadline: PATIENCE };
 
 fn mk_forwarder(upstreams: &[SocketAddr], schedule: Schedule) -> Arc<Forwarder> {
     let (_, upstreams) = watch::channel(Arc::from(upstreams));
@@ -113,7 +113,7 @@ async fn silent_endpoint_is_followed_by_another() {
     let (upstream, address) = mk_socket().await;
     let forwarder = mk_forwarder(
         &[silent_address, address],
-        Schedule { attempts: FAST.attempts, deadline: PATIENCE },
+        Schedule { further_attempts: FAST.further_attempts, deadline: PATIENCE },
     );
     let serve = tokio::spawn(async move {
         loop {
@@ -134,8 +134,10 @@ async fn silent_endpoint_is_followed_by_another() {
 #[tokio::test]
 async fn lone_endpoint_is_asked_again() {
     let (upstream, address) = mk_socket().await;
-    let forwarder =
-        mk_forwarder(&[address], Schedule { attempts: FAST.attempts, deadline: PATIENCE });
+    let forwarder = mk_forwarder(
+        &[address],
+        Schedule { further_attempts: FAST.further_attempts, deadline: PATIENCE },
+    );
     let client = spawn(&forwarder, Transport::Udp);
     let (lost, _) = receive(&upstream).await;
     let (query, from) = receive(&upstream).await;

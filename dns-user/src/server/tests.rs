@@ -27,7 +27,7 @@ use crate::{
 /// Long enough that a test that reaches it has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-const SCHEDULE: Schedule = Schedule { attempts: &[Duration::ZERO], deadline: PATIENCE };
+const SCHEDULE: Schedule = Schedule { further_attempts: &[], deadline: PATIENCE };
 
 /// A query for A of `web.test`, which the table holds, and its response.
 const HIT: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03Web\x04test\0\0\x01\0\x01";
