@@ -22,7 +22,7 @@ use crate::{
         links,
         load::{LoadOptions, Loaded, load},
         logs::ProgramLog,
-        maps::{Counters, LeaseMap},
+        maps::{Counters, KernelAnswers, LeaseMap},
         pins::Pins,
     },
     forward::{Forwarder, Schedule, check_upstreams},
@@ -103,7 +103,7 @@ async fn start(config: Config) -> Result<JoinSet<Result<()>>> {
     let (events, received) = mpsc::channel(EVENTS_MAX);
 
     let mut tasks = JoinSet::new();
-    let forwarder = Forwarder::new(upstreams, own, Schedule::DEFAULT, metrics.upstream());
+    let forwarder = Forwarder::new(upstreams, own, Schedule::default(), metrics.upstream());
     serve(&mut tasks, &config, table, forwarder, &metrics, &health).await?;
     let store = match datapath {
         None => {

@@ -120,7 +120,7 @@ mod tests {
     async fn metrics_are_served() {
         let table = Arc::new(RwLock::new(Table::default()));
         let health = Arc::new(Health::new(Duration::ZERO));
-        let metrics = Metrics::new(table, health, (Ipv4Addr::LOCALHOST, 53).into());
+        let metrics = Metrics::new(table, health, Arc::default(), (Ipv4Addr::LOCALHOST, 53).into());
         let (address, server) = spawn(metrics_routes(Arc::new(metrics))).await;
         let text = get_text(address, "/metrics").await;
         assert!(text.contains("content-type: application/openmetrics-text"), "{text}");

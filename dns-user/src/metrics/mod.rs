@@ -30,6 +30,7 @@ use crate::{
     message::{Header, NOERROR, Question, TYPE_A, TYPE_AAAA},
     objects::Kind,
     records::Table,
+    source::SourceCounters,
 };
 use traffic::Traffic;
 
@@ -64,6 +65,7 @@ pub struct Metrics {
     registry: Registry,
     table: Arc<RwLock<Table>>,
     health: Arc<Health>,
+    sources: Arc<SourceCounters>,
     /// Label of what the datapath answers: it does not count by address.
     datapath_server: Arc<String>,
     datapath: OnceLock<DatapathCounters>,
@@ -73,6 +75,7 @@ pub struct Metrics {
     traffic: Traffic,
     upstream: UpstreamMetrics,
     objects_skipped: Family<KindLabels, Counter>,
+    watch_errors: Counter,
     names: Gauge,
     synced: Gauge,
     lease_age: Gauge<f64, AtomicU64>,
@@ -86,7 +89,12 @@ impl fmt::Debug for Metrics {
 
 impl Metrics {
     /// Returns metrics that are all 0. `server` is the first address answered for.
-    pub fn new(table: Arc<RwLock<Table>>, health: Arc<Health>, server: SocketAddr) -> Self {
+    pub fn new(
+        table: Arc<RwLock<Table>>,
+        health: Arc<Health>,
+        sources: Arc<SourceCounters>,
+        server: SocketAddr,
+    ) -> Self {
         let mut registry = Registry::default();
         let build = Family::<BuildLabels, Gauge>::default();
         build.get_or_create(&BuildLabels { version: VERSION, revision: "", goversion: "" }).set(1);
@@ -97,6 +105,7 @@ impl Metrics {
         let metrics = Self {
             table,
             health,
+            sources,
             datapath_server: server_label(server),
             datapath: OnceLock::new(),
             datapath_seen: Mutex::default(),
@@ -104,6 +113,7 @@ impl Metrics {
             traffic,
             upstream,
             objects_skipped: Family::default(),
+            watch_errors: Counter::default(),
             names: Gauge::default(),
             synced: Gauge::default(),
             lease_age: Gauge::default(),
@@ -124,6 +134,11 @@ impl Metrics {
             self.objects_skipped.clone(),
         );
         self.registry.register(
+            "nodedns_watch_errors",
+            "Lists and watches of the API server that failed",
+            self.watch_errors.clone(),
+        );
+        self.registry.register(
             "nodedns_names",
             "Owner names that are answered on this node",
             self.names.clone(),
@@ -138,10 +153,6 @@ impl Metrics {
             "Time since the datapath's lease was renewed, -1 when it never was",
             self.lease_age.clone(),
         );
-        for kind in Kind::ALL {
-            // From 0 on, so that the first one shows as a rise.
-            self.objects_skipped.get_or_create(&KindLabels { kind: kind_label(kind) }).inc_by(0);
-        }
         self
     }
 
@@ -155,11 +166,6 @@ impl Metrics {
     /// Returns the counts of the miss path.
     pub fn upstream(&self) -> UpstreamMetrics {
         self.upstream.clone()
-    }
-
-    /// Counts an object that could not be used.
-    pub fn count_skipped(&self, kind: Kind) {
-        self.objects_skipped.get_or_create(&KindLabels { kind: kind_label(kind) }).inc();
     }
 
     /// Counts a query to `server` and returns the labels for its response.
@@ -203,6 +209,12 @@ impl Metrics {
         let names = self.table.read().unwrap_or_else(PoisonError::into_inner).names.len();
         self.names.set(names.try_into().unwrap_or(i64::MAX));
         self.synced.set(self.health.is_synced().into());
+        for kind in Kind::ALL {
+            let skipped = self.objects_skipped.get_or_create(&KindLabels { kind: kind_label(kind) });
+            skipped.inc_by(self.sources.skipped(kind).saturating_sub(skipped.get()));
+        }
+        let errors = self.sources.watch_errors();
+        self.watch_errors.inc_by(errors.saturating_sub(self.watch_errors.get()));
         self.lease_age.set(self.health.lease_age().map_or(-1.0, |age| age.as_secs_f64()));
         let Some(datapath) = self.datapath.get() else { return };
         let labels =
@@ -274,7 +286,8 @@ mod tests {
     fn mk_metrics() -> Metrics {
         let table = Arc::new(RwLock::new(Table::default()));
         let health = Arc::new(Health::new(Duration::from_secs(10)));
-        Metrics::new(table, health, (Ipv4Addr::new(169, 254, 25, 10), 53).into())
+        let sources = Arc::new(SourceCounters::default());
+        Metrics::new(table, health, sources, (Ipv4Addr::new(169, 254, 25, 10), 53).into())
     }
 
     #[test]
@@ -306,7 +319,7 @@ mod tests {
     #[test]
     fn state_is_shown() {
         let metrics = mk_metrics();
-        metrics.count_skipped(Kind::Service);
+        metrics.sources.count_skipped(Kind::Service);
         metrics.health.set_synced(true);
         let text = metrics.encode().unwrap();
         for line in [

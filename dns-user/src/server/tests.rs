@@ -63,7 +63,7 @@ fn mk_rig(upstreams: &[SocketAddr]) -> Rig {
     let sockets = Sockets::bind(&[Ipv4Addr::LOCALHOST.into()], 0).unwrap();
     let (udp, tcp) = (sockets.udp_addresses().unwrap()[0], sockets.tcp_addresses().unwrap()[0]);
     let health = Arc::new(Health::new(PATIENCE));
-    let metrics = Arc::new(Metrics::new(Arc::clone(&table), health, udp));
+    let metrics = Arc::new(Metrics::new(Arc::clone(&table), health, Arc::default(), udp));
     let (_, upstreams) = watch::channel(Arc::from(upstreams));
     let forwarder = Forwarder::new(upstreams, vec![udp], SCHEDULE, metrics.upstream());
     let responder = Arc::new(Responder::new(table, Arc::new(forwarder), Arc::clone(&metrics)));
