@@ -3,3 +3,56 @@
 
 pub mod directory;
 pub mod kubernetes;
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::objects::Kind;
+
+/// What went wrong at a source so far, for the metrics.
+#[derive(Debug, Default)]
+pub struct SourceCounters {
+    namespaces: AtomicU64,
+    services: AtomicU64,
+    endpoint_slices: AtomicU64,
+    config_maps: AtomicU64,
+    watch_errors: AtomicU64,
+    unusable_files: AtomicU64,
+}
+
+impl SourceCounters {
+    /// Returns how many objects of a kind were skipped because they are malformed.
+    pub fn skipped(&self, kind: Kind) -> u64 {
+        self.skipped_counter(kind).load(Relaxed)
+    }
+
+    /// Returns how many lists and watches of the API server failed.
+    pub fn watch_errors(&self) -> u64 {
+        self.watch_errors.load(Relaxed)
+    }
+
+    /// Returns how many times a manifest file was found unusable.
+    pub fn unusable_files(&self) -> u64 {
+        self.unusable_files.load(Relaxed)
+    }
+
+    fn skipped_counter(&self, kind: Kind) -> &AtomicU64 {
+        match kind {
+            Kind::Namespace => &self.namespaces,
+            Kind::Service => &self.services,
+            Kind::EndpointSlice => &self.endpoint_slices,
+            Kind::ConfigMap => &self.config_maps,
+        }
+    }
+
+    fn count_skipped(&self, kind: Kind) {
+        self.skipped_counter(kind).fetch_add(1, Relaxed);
+    }
+
+    fn count_watch_error(&self) {
+        self.watch_errors.fetch_add(1, Relaxed);
+    }
+
+    fn count_unusable_file(&self) {
+        self.unusable_files.fetch_add(1, Relaxed);
+    }
+}

@@ -1,1 +1,0 @@
-//! Manifests in a folder.

@@ -1,0 +1,245 @@
+//! A folder of manifests as it was last read.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::manifest::{Format, Manifest, parse};
+use crate::objects::{Kind, Namespace, Object, ObjectName};
+
+/// Namespaces that every cluster has, whether or not a manifest says so.
+const IMPLICIT_NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
+
+/// Octets of a manifest file at most.
+const MAX_FILE_LEN: u64 = 64 << 20;
+
+/// The folder, and what its files said when they were last good.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    /// The one ConfigMap that counts.
+    config_map: ObjectName,
+    /// Last good contents by file; sorted, since the last one wins.
+    files: BTreeMap<PathBuf, Vec<Manifest>>,
+    /// What the folder looked like when it was last read.
+    stamps: Option<BTreeMap<PathBuf, Stamp>>,
+    /// What was wrong when it was last read.
+    complaints: BTreeSet<Complaint>,
+}
+
+/// By what a file is known to be another one now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    len: u64,
+    modified: Option<SystemTime>,
+}
+
+/// Something that is wrong in the folder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Complaint {
+    /// An object of that kind is malformed and skipped.
+    Object(Kind, String),
+    /// A file cannot be used.
+    File(String),
+    /// Anything else.
+    Other(String),
+}
+
+/// What one reading of the folder brought.
+#[derive(Debug, Default)]
+pub(super) struct Reading {
+    /// All objects of each kind; None when the folder is as it was or cannot be
+    /// read.
+    pub(super) lists: Option<Vec<(Kind, Vec<Object>)>>,
+    /// What is wrong now and was not before.
+    pub(super) complaints: Vec<Complaint>,
+}
+
+impl Folder {
+    /// Starts with nothing read.
+    pub(super) fn new(path: PathBuf, config_map: ObjectName) -> Self {
+        Self { path, config_map, files: BTreeMap::new(), stamps: None, complaints: BTreeSet::new() }
+    }
+
+    /// Reads all files again, whether or not they look changed.
+    pub(super) fn read(&mut self) -> Reading {
+        self.stamps = None;
+        self.read_if_changed()
+    }
+
+    /// Reads all files again if one came, went or looks changed.
+    pub(super) fn read_if_changed(&mut self) -> Reading {
+        let mut complaints = BTreeSet::new();
+        let stamps = match list_files(&self.path) {
+            Ok(stamps) => stamps,
+            Err(error) => {
+                complaints.insert(Complaint::Other(format!(
+                    "{}: {error:#}; what was last read stays",
+                    self.path.display()
+                )));
+                // It counts as changed when it is back.
+                self.stamps = None;
+                return Reading { lists: None, complaints: self.replace_complaints(complaints) };
+            }
+        };
+        if self.stamps.as_ref() == Some(&stamps) {
+            return Reading::default();
+        }
+        self.files.retain(|path, _| stamps.contains_key(path));
+        for path in stamps.keys() {
+            self.read_file(path, &mut complaints);
+        }
+        self.stamps = Some(stamps);
+        let lists = Some(self.merge(&mut complaints));
+        Reading { lists, complaints: self.replace_complaints(complaints) }
+    }
+
+    /// Keeps what is wrong; returns what is new of it.
+    fn replace_complaints(&mut self, complaints: BTreeSet<Complaint>) -> Vec<Complaint> {
+        let new = complaints.difference(&self.complaints).cloned().collect();
+        self.complaints = complaints;
+        new
+    }
+
+    /// Reads one file; if it cannot be used, its last good contents stay.
+    fn read_file(&mut self, path: &Path, complaints: &mut BTreeSet<Complaint>) {
+        let had_objects = self.files.get(path).is_some_and(|manifests| !manifests.is_empty());
+        match load(path, had_objects) {
+            Ok(Some(manifests)) => {
+                self.files.insert(path.to_owned(), manifests);
+            }
+            Ok(None) => {
+                self.files.remove(path);
+            }
+            Err(error) => {
+                let kept = if had_objects { "its last good objects stay" } else { "it is skipped" };
+                let complaint = format!("{}: {error:#}; {kept}", path.display());
+                complaints.insert(Complaint::File(complaint));
+            }
+        }
+    }
+
+    /// Returns the objects of all files, one for each name.
+    fn merge(&self, complaints: &mut BTreeSet<Complaint>) -> Vec<(Kind, Vec<Object>)> {
+        let mut objects: BTreeMap<(Kind, &ObjectName), (&Path, &Object)> = BTreeMap::new();
+        for (path, manifest) in self.manifests() {
+            let Manifest { kind, name, object } = manifest;
+            match object {
+                Ok(Some(object)) => {
+                    if let Some((other, _)) = objects.insert((*kind, name), (path, object)) {
+                        complaints.insert(Complaint::Other(format!(
+                            "{kind} {name} stands in {} and in {}; the latter counts",
+                            other.display(),
+                            path.display()
+                        )));
+                    }
+                }
+                Ok(None) => {}
+                Err(reason) => {
+                    let complaint = format!("{}: {kind} {name}: {reason}", path.display());
+                    complaints.insert(Complaint::Object(*kind, complaint));
+                }
+            }
+        }
+        let mut lists: BTreeMap<Kind, Vec<Object>> =
+            Kind::ALL.into_iter().map(|kind| (kind, Vec::new())).collect();
+        for ((kind, _), (_, object)) in objects {
+            lists.entry(kind).or_default().push(object.clone());
+        }
+        complete_namespaces(&mut lists, complaints);
+        lists.into_iter().collect()
+    }
+
+    /// Returns what counts of all files, in the order of their paths.
+    fn manifests(&self) -> impl Iterator<Item = (&Path, &Manifest)> {
+        let all = self.files.iter().flat_map(|(path, manifests)| {
+            manifests.iter().map(|manifest| (path.as_path(), manifest))
+        });
+        all.filter(|(_, manifest)| {
+            manifest.kind != Kind::ConfigMap || manifest.name == self.config_map
+        })
+    }
+}
+
+/// Adds the namespaces that always exist, and complains of those that are used
+/// but do not exist.
+fn complete_namespaces(
+    lists: &mut BTreeMap<Kind, Vec<Object>>,
+    complaints: &mut BTreeSet<Complaint>,
+) {
+    let namespaces = lists.entry(Kind::Namespace).or_default();
+    let mut known: BTreeSet<_> = namespaces.iter().map(|object| object.name().name).collect();
+    for name in IMPLICIT_NAMESPACES {
+        if known.insert(name.to_owned()) {
+            namespaces.push(Object::Namespace(Namespace { name: name.to_owned() }));
+        }
+    }
+    let used = [Kind::Service, Kind::EndpointSlice].iter().filter_map(|kind| lists.get(kind));
+    let used: BTreeSet<_> = used.flatten().map(|object| object.name().namespace).collect();
+    for namespace in used.difference(&known) {
+        complaints.insert(Complaint::Other(format!(
+            "Namespace {namespace} is used but not declared, so no name in it is answered"
+        )));
+    }
+}
+
+/// Returns the manifest files of a folder: `.yaml`, `.yml` and `.json`, not
+/// hidden, links followed.
+fn list_files(folder: &Path) -> Result<BTreeMap<PathBuf, Stamp>> {
+    let mut stamps = BTreeMap::new();
+    for entry in fs::read_dir(folder).context("the folder cannot be read")? {
+        let path = entry.context("the folder cannot be read")?.path();
+        if format_of(&path).is_none() {
+            continue;
+        }
+        // One that went in between, or whose link leads nowhere, is not there.
+        if let Ok(metadata) = fs::metadata(&path)
+            && metadata.is_file()
+        {
+            let stamp = Stamp {
+                device: metadata.dev(),
+                inode: metadata.ino(),
+                len: metadata.len(),
+                modified: metadata.modified().ok(),
+            };
+            stamps.insert(path, stamp);
+        }
+    }
+    Ok(stamps)
+}
+
+fn format_of(path: &Path) -> Option<Format> {
+    let is_hidden = path.file_name()?.to_string_lossy().starts_with('.');
+    match path.extension()?.to_str()? {
+        _ if is_hidden => None,
+        "yaml" | "yml" => Some(Format::Yaml),
+        "json" => Some(Format::Json),
+        _ => None,
+    }
+}
+
+/// Reads and parses a file; None when it is gone. One that had objects and is
+/// empty now is about to be written: emptying comes first.
+fn load(path: &Path, had_objects: bool) -> Result<Option<Vec<Manifest>>> {
+    let Some(format) = format_of(path) else { return Ok(None) };
+    let len = fs::metadata(path).map_or(0, |metadata| metadata.len());
+    ensure!(len <= MAX_FILE_LEN, "it is larger than {MAX_FILE_LEN} octets");
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).context("it cannot be read"),
+    };
+    ensure!(
+        !had_objects || !text.trim().is_empty(),
+        "it is empty, as if it were being written (remove it to remove its objects)"
+    );
+    parse(&text, format).map(Some)
+}

@@ -1,0 +1,187 @@
+//! The API server's watch.
+
+mod arrived;
+
+use std::{path::Path, pin::pin};
+
+use anyhow::{Context as _, Result};
+use futures::StreamExt as _;
+use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
+use kube::{
+    Api, Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, watcher},
+    },
+};
+use tokio::{sync::mpsc::Sender, time::timeout};
+use tracing::{debug, info, warn};
+
+use self::arrived::{Arrived, Watched};
+use super::SourceCounters;
+use crate::objects::{Event, Object, ObjectName};
+
+/// Lists and watches all Namespaces, Services and EndpointSlices and the one
+/// ConfigMap, until the receiver is gone. Whatever the API server does, it is
+/// tried again, at growing intervals. Fails only when `kubeconfig` cannot be used.
+pub async fn run(
+    kubeconfig: Option<&Path>,
+    config_map: &ObjectName,
+    events: Sender<Event>,
+    counters: &SourceCounters,
+) -> Result<()> {
+    let given = match kubeconfig {
+        Some(path) => Some(
+            load(path)
+                .await
+                .with_context(|| format!("--kubeconfig: {} cannot be used", path.display()))?,
+        ),
+        None => None,
+    };
+    let mut back_off = watcher::DefaultBackoff::default();
+    while !events.is_closed() {
+        match connect(given.clone()).await {
+            Ok(client) => {
+                // Boxed, for it is some 17 KB large.
+                Box::pin(watch_all(&client, config_map, &events, counters)).await;
+                return Ok(());
+            }
+            Err(error) => {
+                counters.count_watch_error();
+                warn!("no way to the API server, trying again: {error:#}");
+            }
+        }
+        let pause = back_off.next().unwrap_or_default();
+        if timeout(pause, events.closed()).await.is_ok() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Reads a kubeconfig and the files that it names.
+async fn load(path: &Path) -> Result<Config> {
+    let kubeconfig = Kubeconfig::read_from(path)?;
+    Ok(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
+}
+
+/// Makes a client of the given settings, else of the Pod's service account, else
+/// of what stands in the usual places. It does not talk to the API server yet.
+async fn connect(given: Option<Config>) -> Result<Client> {
+    let config = match given.map_or_else(Config::incluster, Ok) {
+        Ok(config) => config,
+        Err(error) => {
+            debug!("not in a Pod with a service account: {error}");
+            Config::infer().await?
+        }
+    };
+    info!(server = %config.cluster_url, "watching the API server");
+    Ok(Client::try_from(config)?)
+}
+
+/// Watches every kind until the receiver is gone.
+async fn watch_all(
+    client: &Client,
+    config_map: &ObjectName,
+    events: &Sender<Event>,
+    counters: &SourceCounters,
+) {
+    let out = Output { events, counters };
+    // Lists come from the API server's cache (resourceVersion 0), as recent as that
+    // happens to be, and not from etcd. In pages they would not: kube then leaves
+    // the version out.
+    let config = watcher::Config { page_size: None, ..watcher::Config::default() }.any_semantic();
+    let of_config_map = config.clone().fields(&format!("metadata.name={}", config_map.name));
+    let namespaces = Api::<Arrived<core::Namespace>>::all(client.clone());
+    let services = Api::<Arrived<core::Service>>::all(client.clone());
+    let slices = Api::<Arrived<discovery::EndpointSlice>>::all(client.clone());
+    let config_maps =
+        Api::<Arrived<core::ConfigMap>>::namespaced(client.clone(), &config_map.namespace);
+    futures::join!(
+        out.watch(namespaces, config.clone()),
+        out.watch(services, config.clone()),
+        out.watch(slices, config),
+        out.watch(config_maps, of_config_map),
+    );
+}
+
+/// Where all watches send.
+#[derive(Clone, Copy)]
+struct Output<'a> {
+    events: &'a Sender<Event>,
+    counters: &'a SourceCounters,
+}
+
+impl Output<'_> {
+    /// Watches one kind until the receiver is gone.
+    async fn watch<A: Watched>(self, api: Api<Arrived<A>>, config: watcher::Config) {
+        let mut stream = pin!(watcher(api, config).default_backoff());
+        let mut listed = Vec::new();
+        loop {
+            let event = tokio::select! {
+                () = self.events.closed() => return,
+                event = stream.next() => event,
+            };
+            let event = match event {
+                None => return,
+                Some(Ok(event)) => self.convert(event, &mut listed),
+                Some(Err(error)) => {
+                    self.counters.count_watch_error();
+                    warn!("watching {}s, trying again: {error}", A::KIND);
+                    None
+                }
+            };
+            if let Some(event) = event
+                && self.events.send(event).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Turns an event of kube's watcher into one of ours; objects of a list are
+    /// collected until it is complete.
+    fn convert<A: Watched>(
+        self,
+        event: watcher::Event<Arrived<A>>,
+        listed: &mut Vec<Object>,
+    ) -> Option<Event> {
+        match event {
+            watcher::Event::Init => {
+                listed.clear();
+                None
+            }
+            watcher::Event::InitApply(arrived) => {
+                listed.extend(self.accept(arrived));
+                None
+            }
+            watcher::Event::InitDone => Some(Event::Listed(A::KIND, std::mem::take(listed))),
+            watcher::Event::Apply(arrived) => {
+                let name = arrived.name();
+                // An object that cannot be used any more must not leave its older
+                // answers standing.
+                let gone = || Event::Delete(A::KIND, name);
+                Some(self.accept(arrived).map_or_else(gone, Event::Apply))
+            }
+            watcher::Event::Delete(arrived) => Some(Event::Delete(A::KIND, arrived.name())),
+        }
+    }
+
+    /// Returns the object, unless it is malformed or means nothing to DNS.
+    fn accept<A: Watched>(self, arrived: Arrived<A>) -> Option<Object> {
+        let name = arrived.name();
+        match arrived.into_object() {
+            Ok(Some(object)) => return Some(object),
+            Ok(None) => debug!("{} {name} means nothing to DNS", A::KIND),
+            Err(reason) => {
+                self.counters.count_skipped(A::KIND);
+                warn!("{} {name} is skipped: {reason}", A::KIND);
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;
