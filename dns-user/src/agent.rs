@@ -27,9 +27,7 @@ use crate::{
     },
     forward::{Forwarder, Schedule, check_upstreams},
     health::{DatapathState, Health},
-    http,
-    lease,
-    local_address,
+    http, lease, local_address,
     metrics::Metrics,
     objects::Event,
     pipeline::Pipeline,
@@ -96,8 +94,12 @@ async fn start(config: Config) -> Result<JoinSet<Result<()>>> {
     let health = Arc::new(Health::new(LEASE_LIMIT));
     let first = own.first().copied().context("no address to answer for")?;
     let sources = Arc::new(SourceCounters::default());
-    let metrics =
-        Arc::new(Metrics::new(Arc::clone(&table), Arc::clone(&health), Arc::clone(&sources), first));
+    let metrics = Arc::new(Metrics::new(
+        Arc::clone(&table),
+        Arc::clone(&health),
+        Arc::clone(&sources),
+        first,
+    ));
     let (servers, upstreams) = watch::channel(servers);
     let (filled, is_filled) = watch::channel(false);
     let (events, received) = mpsc::channel(EVENTS_MAX);
@@ -172,13 +174,13 @@ fn run_datapath(
     tasks.spawn(ProgramLog::new(&mut ebpf)?.run());
     count_datapath(metrics, counters);
     let attachments = Attachments::new(ebpf, pins);
-    tasks.spawn(keep_lease(
-        lease,
-        config.staleness_limit,
+    tasks.spawn(keep_lease(lease, config.staleness_limit, Arc::clone(health), is_filled.clone()));
+    tasks.spawn(keep_attached(
+        attachments,
+        config.interfaces.clone(),
         Arc::clone(health),
-        is_filled.clone(),
+        is_filled,
     ));
-    tasks.spawn(keep_attached(attachments, config.interfaces.clone(), Arc::clone(health), is_filled));
     Ok(Store::new(answers))
 }
 
@@ -243,8 +245,6 @@ async fn run_source(
         Source::Kubernetes { kubeconfig } => {
             kubernetes::run(kubeconfig.as_deref(), config_map, events, &counters).await
         }
-        Source::Directory(folder) => {
-            directory::run(folder, config_map, events, &counters).await
-        }
+        Source::Directory(folder) => directory::run(folder, config_map, events, &counters).await,
     }
 }

@@ -10,7 +10,7 @@ use tracing_subscriber::{
 use crate::args::LogFormat;
 
 /// Libraries that tell about each request at the level at which we tell about events.
-const QUIET: [&str; 6] = ["aya", "hyper", "kube", "rustls", "tower", "netlink_proto"];
+const QUIET: [&str; 7] = ["aya", "aya_obj", "hyper", "kube", "rustls", "tower", "netlink_proto"];
 
 /// Starts the log; records of the `log` facade arrive in it too.
 pub fn start(format: LogFormat, level: Level) {

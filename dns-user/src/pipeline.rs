@@ -16,13 +16,8 @@ use tokio::{
 use tracing::{debug, info};
 
 use crate::{
-    clock::unix_s,
-    config::Upstream,
-    datapath::maps::KernelAnswers,
-    objects::Event,
-    state::State,
-    store::Store,
-    upstreams,
+    clock::unix_s, config::Upstream, datapath::maps::KernelAnswers, objects::Event, state::State,
+    store::Store, upstreams,
 };
 
 /// How often changes that failed are tried again.

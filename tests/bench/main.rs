@@ -49,5 +49,9 @@ fn machine() -> String {
         line.and_then(|line| line.split(": ").nth(1)).unwrap_or("unknown").to_owned()
     };
     let count = cpus.lines().filter(|line| line.starts_with("processor")).count();
-    format!("Linux {}, {count} x {}", read("/proc/sys/kernel/osrelease").trim(), field("model name"))
+    format!(
+        "Linux {}, {count} x {}",
+        read("/proc/sys/kernel/osrelease").trim(),
+        field("model name")
+    )
 }

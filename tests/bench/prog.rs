@@ -56,7 +56,12 @@ pub(crate) fn run(json: bool) {
     let mut table = Table::new();
     table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
     table.set_header(["query", "ns", "above empty", "times reflect"]);
-    table.add_row(["(empty program)".to_owned(), report.empty_ns.to_string(), "0".into(), String::new()]);
+    table.add_row([
+        "(empty program)".to_owned(),
+        report.empty_ns.to_string(),
+        "0".into(),
+        String::new(),
+    ]);
     table.add_row([
         "(reflect only)".to_owned(),
         report.reflect_ns.to_string(),
@@ -79,8 +84,12 @@ pub(crate) fn run(json: bool) {
 fn measure() -> Report {
     // Without restoring, with one and with three.
     let mut loaded: Vec<Loaded> = [0, 1, 3].map(subject).into_iter().collect();
-    let verified_instructions =
-        loaded[0].program_mut(programs::ANSWER).unwrap().info().unwrap().verified_instruction_count();
+    let verified_instructions = loaded[0]
+        .program_mut(programs::ANSWER)
+        .unwrap()
+        .info()
+        .unwrap()
+        .verified_instruction_count();
     let base = frame(NAME_36, qtype::A, None);
     let empty_ns = least(&mut loaded[0], programs::EMPTY, &base);
     let reflect_ns = least_restored(&mut loaded, programs::REFLECT, &base);
@@ -109,7 +118,11 @@ fn cases() -> Vec<(&'static str, Vec<u8>, bool)> {
     let other = Frame { destination: NODE.into(), ..frame_of(NAME_36, qtype::A, None) };
     vec![
         ("A, 36 octets", frame(NAME_36, qtype::A, None), true),
-        ("A, 36 octets, mixed case", frame("KuBeRnEtEs.Default.svc.cluster.local", qtype::A, None), true),
+        (
+            "A, 36 octets, mixed case",
+            frame("KuBeRnEtEs.Default.svc.cluster.local", qtype::A, None),
+            true,
+        ),
         ("A, 36 octets, EDNS", frame(NAME_36, qtype::A, edns()), true),
         ("A, 8 addresses", frame("eight.prod.svc.cluster.local", qtype::A, None), true),
         ("A, 120 octets", frame(&long, qtype::A, None), true),
@@ -147,7 +160,10 @@ fn subject(restores: u32) -> Loaded {
         ("sixes.prod.svc.cluster.local", 0, 2),
         (&*long, 1, 0),
     ] {
-        loaded.answers.put(&NameRecords { name: name.to_owned(), a: v4(a), aaaa: v6(aaaa) }).unwrap();
+        loaded
+            .answers
+            .put(&NameRecords { name: name.to_owned(), a: v4(a), aaaa: v6(aaaa) })
+            .unwrap();
     }
     let loaded = loaded.with_program(programs::EMPTY).unwrap();
     loaded.with_program(programs::REFLECT).unwrap()

@@ -11,11 +11,7 @@ use super::{print, print_json};
 use crate::{
     args::{InspectArguments, Output},
     clock::monotonic_ns,
-    datapath::{
-        encode,
-        maps::PinnedMaps,
-        pins::Pins,
-    },
+    datapath::{encode, maps::PinnedMaps, pins::Pins},
 };
 
 #[derive(Debug, Serialize)]

@@ -210,7 +210,8 @@ impl Metrics {
         self.names.set(names.try_into().unwrap_or(i64::MAX));
         self.synced.set(self.health.is_synced().into());
         for kind in Kind::ALL {
-            let skipped = self.objects_skipped.get_or_create(&KindLabels { kind: kind_label(kind) });
+            let skipped =
+                self.objects_skipped.get_or_create(&KindLabels { kind: kind_label(kind) });
             skipped.inc_by(self.sources.skipped(kind).saturating_sub(skipped.get()));
         }
         let errors = self.sources.watch_errors();

@@ -44,7 +44,7 @@ impl SourceCounters {
         }
     }
 
-    fn count_skipped(&self, kind: Kind) {
+    pub(crate) fn count_skipped(&self, kind: Kind) {
         self.skipped_counter(kind).fetch_add(1, Relaxed);
     }
 
