@@ -36,3 +36,6 @@ pub mod upstream;
 pub mod process;
 
 pub mod agent;
+pub mod coredns;
+pub mod kubernetes;
+pub mod objects;
