@@ -26,7 +26,7 @@ use tempfile::TempDir;
 use crate::{netns::Namespace, node::NODE_IP, process::Child, tools};
 
 /// How long a part may take until it is ready.
-const READY_LIMIT: Duration = Duration::from_secs(60);
+const READY_LIMIT: Duration = Duration::from_mins(1);
 /// How long a try to connect may take.
 const TRY_LIMIT: Duration = Duration::from_secs(1);
 /// How long one piece of work with the client may take.

@@ -110,7 +110,7 @@ fn install_nightly() -> Result<()> {
 
 fn install_linker() -> Result<()> {
     if !BPF_LINKER.is_built()? {
-        let step = Step::start(&format!("building {BPF_LINKER} (about 2 min)"));
+        let step = Step::start(&format!("building {BPF_LINKER}"));
         let folder = BPF_LINKER.folder()?;
         let mut cargo = workspace::command("cargo")?;
         cargo.args(["install", BPF_LINKER.name, "--version", BPF_LINKER.version, "--root"]);

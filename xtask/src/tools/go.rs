@@ -31,7 +31,7 @@ pub(crate) fn install() -> Result<()> {
 fn install_tool(tool: Tool, build: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if !tool.is_built()? {
         check_go()?;
-        let step = Step::start(&format!("building {tool} (up to 10 min the first time)"));
+        let step = Step::start(&format!("building {tool}"));
         let bin = tool.folder()?.join("bin");
         fs::create_dir_all(&bin).with_context(|| format!("cannot make {}", bin.display()))?;
         build(&bin).with_context(|| format!("{tool} was not built"))?;
