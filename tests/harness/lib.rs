@@ -13,7 +13,6 @@
 //! what a killed test left behind is removed by the next one ([`sweep`]).
 #![expect(
     clippy::missing_panics_doc,
-    clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     reason = "a test that cannot go on panics with a message; it has nobody to return an error to"
@@ -37,3 +36,6 @@ pub mod upstream;
 pub mod process;
 
 pub mod agent;
+pub mod coredns;
+pub mod kubernetes;
+pub mod objects;

@@ -1,3 +1,83 @@
-//! The verbs of the project.
+//! The verbs of the project: `cargo xtask VERB`.
+//!
+//! A verb sets up what it needs ([`setup`]), then runs it ([`run`]).
+//! Nothing but a Rust toolchain is needed to build this program.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod bench;
+mod build;
+mod ci;
+mod demo;
+mod lint;
+mod progress;
+mod run;
+mod setup;
+mod test;
+mod tidy;
+mod tools;
+mod workspace;
+
+/// Builds, tests and shows nodedns. Each verb does its own set-up.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Find or install everything that the other verbs need.
+    Setup,
+    /// Build the agent with its BPF object: target/debug/nodedns or target/release/nodedns.
+    Build {
+        /// Optimised.
+        #[arg(long)]
+        release: bool,
+    },
+    /// Show a node whose pods are answered in the kernel.
+    Demo {
+        /// Keep it for playing until Ctrl-C.
+        #[arg(long)]
+        stay: bool,
+    },
+    /// Run all tests; the last line says how many passed and failed.
+    Test {
+        /// Passed on to `cargo test`: names of tests, flags behind `--`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Check form, lints, documentation and house rules.
+    Lint,
+    /// What the build server runs: set-up, lint, test.
+    Ci,
+    /// Measure.
+    Bench {
+        /// Passed on to the benchmark.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().verb {
+        Verb::Setup => setup::run(setup::EVERYTHING),
+        Verb::Build { release } => build::run(release),
+        Verb::Demo { stay } => demo::run(stay),
+        Verb::Test { arguments } => test::run(&arguments),
+        Verb::Lint => lint::run(),
+        Verb::Ci => ci::run(),
+        Verb::Bench { arguments } => bench::run(&arguments),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

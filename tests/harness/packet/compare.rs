@@ -59,11 +59,8 @@ fn row(octets: &[u8], start: usize) -> &[u8] {
 }
 
 fn dump(start: usize, octets: &[u8]) -> String {
-    let mut line = format!("{start:4}:");
-    for octet in octets {
-        line.push_str(&format!(" {octet:02x}"));
-    }
-    line
+    let octets = octets.iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>();
+    format!("{start:4}: {}", octets.join(" "))
 }
 
 #[cfg(test)]

@@ -226,7 +226,7 @@ fn flags(octets: &[u8]) -> String {
 }
 
 fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+    octets.iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().concat()
 }
 
 #[cfg(test)]

@@ -84,12 +84,14 @@ impl Query {
     }
 
     /// Gives the query another ID.
+    #[must_use]
     pub fn with_id(mut self, id: u16) -> Self {
         self.id = id;
         self
     }
 
     /// Gives the query an OPT record.
+    #[must_use]
     pub fn with_edns(mut self, edns: Edns) -> Self {
         self.edns = Some(edns);
         self

@@ -1,0 +1,16 @@
+//! `bench`: measurements, by the `tests` package's own program.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::{run, setup, workspace};
+
+/// Building, then measuring.
+const LIMIT: Duration = Duration::from_hours(2);
+
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    setup::run(setup::DEMO)?;
+    let bench = ["run", "--release", "--package", "dns-tests", "--bin", "bench", "--"];
+    run::shown(workspace::cargo(&bench)?.args(arguments), LIMIT)
+}

@@ -1,0 +1,22 @@
+//! `ci`: what the build server runs, and nothing else.
+
+use anyhow::{Result, bail};
+
+use crate::{lint, progress::heading, setup, test};
+
+pub(crate) fn run() -> Result<()> {
+    heading("cargo xtask setup");
+    setup::run(setup::EVERYTHING)?;
+    heading("cargo xtask lint");
+    let lint = lint::run();
+    if let Err(error) = &lint {
+        eprintln!("error: {error:#}");
+    }
+    // Tests run even so: both are worth knowing.
+    heading("cargo xtask test");
+    test::run(&[])?;
+    if lint.is_err() {
+        bail!("lint failed (see above), the tests passed");
+    }
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! `setup`: finds or installs what the verbs need; nothing twice.
+
+use std::fs::{self, File};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    progress::heading,
+    tools::{
+        apt::{self, Package},
+        bpf, go,
+    },
+    workspace,
+};
+
+/// A group of tools that some verbs need and others do not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Compiler and linker of the BPF object.
+    Bpf,
+    /// Namespaces, queries, a look into the kernel.
+    Network,
+    /// The parts of a cluster that tests start.
+    Cluster,
+}
+
+/// What `build` and `lint` need.
+pub(crate) const BUILD: &[Part] = &[Part::Bpf];
+/// What `demo` and `bench` need.
+pub(crate) const DEMO: &[Part] = &[Part::Bpf, Part::Network];
+/// What `test` needs.
+pub(crate) const EVERYTHING: &[Part] = &[Part::Bpf, Part::Network, Part::Cluster];
+
+const NETWORK: &[Package] = &[
+    Package { name: "iproute2", program: "ip" },
+    Package { name: "bind9-dnsutils", program: "dig" },
+    Package { name: "dnsperf", program: "dnsperf" },
+    Package { name: "bpftool", program: "bpftool" },
+];
+
+const CLUSTER: &[Package] = &[
+    Package { name: "etcd-server", program: "etcd" },
+    Package { name: "busybox-static", program: "busybox" },
+];
+
+pub(crate) fn run(parts: &[Part]) -> Result<()> {
+    heading("set-up");
+    let cache = workspace::cache()?;
+    fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
+    // Two at a time would build the same things twice.
+    let lock = File::create(cache.join("lock"))?;
+    lock.lock().context("another set-up cannot be waited for")?;
+    for part in parts {
+        match part {
+            Part::Bpf => bpf::install()?,
+            Part::Network => apt::install_programs(NETWORK)?,
+            Part::Cluster => {
+                apt::install_programs(CLUSTER)?;
+                go::install()?;
+            }
+        }
+    }
+    Ok(())
+}
