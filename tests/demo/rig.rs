@@ -34,8 +34,7 @@ impl<'node> Rig<'node> {
         let upstream = Upstream::start(node.namespace(), address, Table::example());
         let pods = ["demo-pod", "demo-other"].map(|name| node.add_pod(name));
         let source = manifests.path().to_string_lossy().into_owned();
-        let agent =
-            Agent::start(node, &["--source", &source, "--upstream", &address.to_string()]);
+        let agent = Agent::start(node, &["--source", &source, "--upstream", &address.to_string()]);
         Self { agent, pods, manifests, _upstream: upstream, node }
     }
 

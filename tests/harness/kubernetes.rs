@@ -33,7 +33,7 @@ const TRY_LIMIT: Duration = Duration::from_secs(1);
 const WORK_LIMIT: Duration = Duration::from_secs(30);
 
 /// Where the cluster IPs come from; the API server takes the first itself.
-pub const SERVICE_RANGE: &str = "10.96.0.0/16";
+pub const SERVICE_RANGE: &str = "10.96.0.0/16,fd00:10:96::/112";
 
 const ETCD: u16 = 2379;
 const API: u16 = 6443;

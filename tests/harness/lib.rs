@@ -39,3 +39,5 @@ pub mod agent;
 pub mod coredns;
 pub mod kubernetes;
 pub mod objects;
+
+pub mod cluster;

@@ -1,0 +1,7 @@
+//! The agent against a real API server: objects are created, changed and
+//! deleted through the API, and a pod's queries are answered by the kernel.
+#![expect(unreachable_pub, reason = "in a test, pub says: for the files beside this one")]
+
+mod follows;
+mod rig;
+mod survives;
