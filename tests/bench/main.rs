@@ -1,5 +1,10 @@
 //! `cargo xtask bench`: what an answer costs, next to floors measured in the
 //! same run on the same machine.
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a benchmark that cannot go on panics with a message"
+)]
 
 mod memory;
 mod prog;

@@ -26,14 +26,14 @@ pub(crate) fn run(json: bool) {
         };
         loaded.answers.put(&records).unwrap();
     }
-    let octets = (slab_octets().saturating_sub(before)) as f64 / f64::from(NAMES);
+    let octets = slab_octets().saturating_sub(before) / u64::from(NAMES);
     if json {
         let report = serde_json::json!({
             "machine": machine(), "names": NAMES, "octets_per_name": octets,
         });
         println!("{report:#}");
     } else {
-        println!("{}\n{NAMES} names, {octets:.0} octets each", machine());
+        println!("{}\n{NAMES} names, {octets} octets each", machine());
     }
 }
 

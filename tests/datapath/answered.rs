@@ -13,6 +13,12 @@ use crate::{
     subject::{Subjects, ZONE, longest, subjects},
 };
 
+struct Case {
+    name: &'static str,
+    qtype: u16,
+    answers: Vec<Vec<u8>>,
+}
+
 fn query(name: &str, qtype: u16) -> Query {
     Query::new(&format!("{name}.svc.{ZONE}"), qtype)
 }
@@ -30,11 +36,6 @@ fn check(subjects: &mut Subjects, case: &str, frame: &Frame, query: &Query, answ
 #[test]
 fn every_shape_of_name() {
     let mut subjects = subjects();
-    struct Case {
-        name: &'static str,
-        qtype: u16,
-        answers: Vec<Vec<u8>>,
-    }
     let case = |name, qtype, answers| Case { name, qtype, answers };
     let cases = [
         case("one.prod", qtype::A, vec![a(1)]),

@@ -5,6 +5,12 @@
 //! What is answered is compared with a frame built here from the records; what
 //! is not ours must leave octet for octet as it came, with `TCX_NEXT`.
 #![expect(unreachable_pub, reason = "in a test, pub says: for the files beside this one")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics with a message"
+)]
 
 mod answered;
 mod counted;

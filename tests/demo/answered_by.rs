@@ -17,6 +17,11 @@ pub struct Answers {
 
 impl Answers {
     /// Reads the counters.
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "counters of a few queries"
+    )]
     pub fn so_far(rig: &Rig<'_>) -> Self {
         let kernel = kernel_answers(rig);
         let metrics = rig.agent.metrics();

@@ -1,6 +1,6 @@
 //! A second of dnsperf.
 
-use std::io::Write as _;
+use std::{io::Write as _, str::FromStr};
 
 use harness::{node::LOCAL_IP, process};
 use tempfile::NamedTempFile;
@@ -23,22 +23,26 @@ pub fn run(rig: &Rig<'_>) -> bool {
     command.args(["-s", &server, "-l", "1", "-c", "2", "-q", "100", "-d"]).arg(queries.path());
     let output = process::run(&mut command);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let field = |name: &str| {
-        let value = text.split(name).nth(1).and_then(|rest| rest.split_whitespace().next());
-        value.and_then(|value| value.parse::<f64>().ok())
-    };
-    let (Some(rate), Some(lost), Some(done)) =
-        (field("Queries per second:"), field("Queries lost:"), field("Queries completed:"))
-    else {
+    let (Some(rate), Some(lost), Some(done)) = (
+        field::<f64>(&text, "Queries per second:"),
+        field::<u64>(&text, "Queries lost:"),
+        field::<u64>(&text, "Queries completed:"),
+    ) else {
         println!("dnsperf said:\n{text}{}", String::from_utf8_lossy(&output.stderr));
         return false;
     };
     let kernel = kernel_answers(rig) - kernel;
-    let cpu = rig.agent.process().cpu_time() - cpu;
+    let cpu = rig.agent.process().cpu_time().saturating_sub(cpu);
     println!(
-        "\ndnsperf, one second from a pod: {rate:.0} queries/s, {lost:.0} lost; \
-         {kernel} of {done:.0} answered in the kernel; CPU time of the agent: +{} ms",
+        "\ndnsperf, one second from a pod: {rate:.0} queries/s, {lost} lost; \
+         {kernel} of {done} answered in the kernel; CPU time of the agent: +{} ms",
         cpu.as_millis()
     );
-    lost == 0.0 && kernel as f64 >= done
+    lost == 0 && kernel >= done
+}
+
+/// The number behind `name` in dnsperf's report.
+fn field<T: FromStr>(text: &str, name: &str) -> Option<T> {
+    let value = text.split(name).nth(1)?.split_whitespace().next()?;
+    value.parse().ok()
 }

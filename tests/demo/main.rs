@@ -6,7 +6,6 @@
 #![expect(unreachable_pub, reason = "in a program, pub says: for the files beside this one")]
 #![expect(
     clippy::expect_used,
-    clippy::unwrap_used,
     reason = "a demo that cannot go on says so and ends; the rig is taken down by its guards"
 )]
 

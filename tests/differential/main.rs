@@ -1,6 +1,11 @@
 //! The same questions to nodedns, from a pod, and to a real CoreDNS that watches
 //! the same API server: their answers cannot be told apart.
 #![expect(unreachable_pub, reason = "in a test, pub says: for the files beside this one")]
+#![expect(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics with a message"
+)]
 
 mod compare;
 mod objects;
