@@ -6,7 +6,9 @@
     expect(
         unreachable_pub,
         reason = "entry points are public for the linker, the rest for reading"
-    )
+    ),
+    expect(clippy::inline_always, clippy::cast_possible_truncation, reason = "as in the library"),
+    expect(clippy::needless_pass_by_value, reason = "the entry points' form is the macros'")
 )]
 
 #[cfg(target_arch = "bpf")]

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
@@ -54,6 +55,7 @@ pub fn run_until_signal(config: Config) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
+    raise_file_limit();
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot await SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot await SIGINT")?;
@@ -73,6 +75,16 @@ pub fn run_until_signal(config: Config) -> Result<()> {
             Some(Err(error)) => Err(error).context("a part of the agent panicked"),
         }
     })
+}
+
+/// Every query that waits for upstream holds a few sockets, and the usual soft
+/// limit of 1024 files is soon reached.
+fn raise_file_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!("cannot raise the limit of open files: {error}");
+    }
 }
 
 /// Starts every part; each runs until it fails.

@@ -13,6 +13,7 @@
 )]
 
 mod answered;
+mod budget;
 mod counted;
 mod expected;
 mod passed_on;

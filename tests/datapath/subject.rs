@@ -217,6 +217,12 @@ impl Kernel {
         kernel
     }
 
+    /// Returns how many instructions of a program the verifier looked at.
+    pub fn verified_instructions(&mut self, program: &str) -> u32 {
+        let info = self.0.program_mut(program).unwrap().info().unwrap();
+        info.verified_instruction_count().expect("Linux 5.16 and later tell")
+    }
+
     /// Returns the counters that are not zero.
     pub fn counters(&self) -> HashMap<Outcome, u64> {
         self.0.counters.read().unwrap().into_iter().filter(|(_, count)| *count != 0).collect()

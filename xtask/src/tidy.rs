@@ -11,7 +11,7 @@ const LINES_MAX: usize = 600;
 /// The crates whose files the code map names.
 const CRATES: [&str; 4] = ["dns-ebpf", "dns-user", "tests", "xtask"];
 /// Files that stand for their folder in the code map.
-const FOLDER_FILES: [&str; 3] = ["mod.rs", "lib.rs", "main.rs"];
+const FOLDER_FILES: [&str; 4] = ["mod.rs", "lib.rs", "main.rs", "tests.rs"];
 /// Names that say nothing.
 const EMPTY_NAMES: [&str; 4] = ["util", "helper", "common", "misc"];
 /// Marks that need an issue's number behind them, in two parts so that this
