@@ -2,6 +2,7 @@
 //! deleted through the API, and a pod's queries are answered by the kernel.
 #![expect(unreachable_pub, reason = "in a test, pub says: for the files beside this one")]
 
+mod deploy;
 mod follows;
 mod rig;
 mod survives;
