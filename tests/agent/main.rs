@@ -7,6 +7,7 @@
     reason = "a test that cannot go on panics with a message"
 )]
 
+mod deploy;
 mod follows;
 mod rig;
 mod survives;

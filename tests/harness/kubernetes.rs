@@ -16,11 +16,14 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Config, Resource, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams},
+    api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams},
     config::{KubeConfigOptions, Kubeconfig},
+    core::GroupVersionKind,
+    discovery::{Scope, pinned_kind},
 };
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize as _, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{netns::Namespace, node::NODE_IP, process::Child, tools};
@@ -119,6 +122,36 @@ impl<'namespace> Kubernetes<'namespace> {
         self.patch(object, Api::all)
     }
 
+    /// Applies every document of a manifest, of whatever kinds they are; returns
+    /// the objects as they are now. Panics at a field that the API server does not
+    /// know.
+    #[track_caller]
+    pub fn apply_yaml(&self, manifest: &str) -> Vec<DynamicObject> {
+        let mut applied = Vec::new();
+        for document in parse_yaml(manifest) {
+            let object = serde_json::from_value(document).expect("an object of Kubernetes");
+            applied.push(self.apply_dynamic(&object));
+        }
+        applied
+    }
+
+    #[track_caller]
+    fn apply_dynamic(&self, object: &DynamicObject) -> DynamicObject {
+        let types = object.types.as_ref().expect("an object with apiVersion and kind");
+        let kind = GroupVersionKind::try_from(types).expect("an apiVersion");
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        let applied = self.with_client(|client| async {
+            let (resource, capabilities) = pinned_kind(&client, &kind).await?;
+            let api = match capabilities.scope {
+                Scope::Cluster => Api::<DynamicObject>::all_with(client, &resource),
+                Scope::Namespaced => Api::namespaced_with(client, &namespace, &resource),
+            };
+            let manager = PatchParams::apply(MANAGER).force().validation_strict();
+            api.patch(&name, &manager, &Patch::Apply(object)).await
+        });
+        applied.unwrap_or_else(|error| panic!("cannot apply {} {name}: {error}", types.kind))
+    }
+
     /// Deletes an object in a namespace.
     #[track_caller]
     pub fn delete<K>(&self, object: &K)
@@ -172,6 +205,14 @@ impl<'namespace> Kubernetes<'namespace> {
 /// What every object of the API is.
 pub trait Object: Clone + std::fmt::Debug + Serialize + DeserializeOwned + Send + Sync {}
 impl<T: Clone + std::fmt::Debug + Serialize + DeserializeOwned + Send + Sync> Object for T {}
+
+/// Returns the documents of a manifest that are not empty.
+#[track_caller]
+pub fn parse_yaml(manifest: &str) -> Vec<Value> {
+    let documents = serde_norway::Deserializer::from_str(manifest).map(Value::deserialize);
+    let documents = documents.map(|document| document.expect("a document in YAML"));
+    documents.filter(|document| !document.is_null()).collect()
+}
 
 fn is_open(namespace: &Namespace, port: u16) -> bool {
     let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
