@@ -41,7 +41,7 @@ enum Verb {
     },
     /// Show a node whose pods are answered in the kernel.
     Demo {
-        /// Keep it for playing until Ctrl-C.
+        /// Keep it for playing until Enter is pressed.
         #[arg(long)]
         stay: bool,
     },

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, Map, MapData},
-    programs::SchedClassifier,
+    programs::{SchedClassifier, TcAttachType},
 };
 use dns_ebpf::layout::{
     LAYOUT_VERSION, NAMES_MAX, globals,
@@ -21,6 +21,9 @@ use super::{
     maps::{Counters, KernelAnswers, LeaseMap, Names, Zones, settings},
     pins::Pins,
 };
+
+/// The one link that is always there.
+const LOOPBACK: &str = "lo";
 
 /// How the programs are loaded.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +66,8 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
         !OBJECT.is_empty(),
         "this binary was built without its BPF object; build it with `cargo xtask build`"
     );
+    SchedClassifier::query_tcx(LOOPBACK, TcAttachType::Ingress)
+        .context("this kernel has no tcx links (needed: Linux 6.6)")?;
     let local_ips = local_ips(options.local_ips)?;
     let seed = match options.pins {
         Some(pins) => seed_of(pins, options.names_max)?,
