@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use dns_ebpf::layout::outcome::Outcome;
+use dns_user::datapath::{maps::PinnedMaps, pins::Pins};
 use serde_json::Value;
 
 use crate::{
@@ -81,6 +83,48 @@ impl<'node> Agent<'node> {
         &self.pin_dir
     }
 
+    /// Returns what it has pinned.
+    pub fn pins(&self) -> Pins {
+        Pins::new(&self.pin_dir)
+    }
+
+    /// Returns how many packets ended in `outcome`, read from the pinned map:
+    /// quick enough for a loop, and whether or not the process runs.
+    #[track_caller]
+    pub fn count(&self, outcome: Outcome) -> u64 {
+        let maps = PinnedMaps::open(&self.pins()).expect("pinned maps");
+        let counts = maps.counters.read().expect("the pinned COUNTERS");
+        counts.into_iter().filter(|(counted, _)| *counted == outcome).map(|(_, count)| count).sum()
+    }
+
+    /// Returns how many queries the kernel has answered.
+    #[track_caller]
+    pub fn answered(&self) -> u64 {
+        let answers = Outcome::ALL.into_iter().filter(|outcome| outcome.is_answered());
+        answers.map(|outcome| self.count(outcome)).sum()
+    }
+
+    /// Returns the packets by outcome, as `nodedns status` has them.
+    #[track_caller]
+    pub fn packets(&self) -> BTreeMap<String, u64> {
+        let status = self.status();
+        serde_json::from_value(status["packets"].clone())
+            .unwrap_or_else(|error| panic!("no packets ({error}) in {status}"))
+    }
+
+    /// Does `work` and returns its result and the outcomes that were counted
+    /// meanwhile, as `nodedns status` has them.
+    #[track_caller]
+    pub fn counted<T>(&self, work: impl FnOnce() -> T) -> (T, BTreeMap<String, u64>) {
+        let before = self.packets();
+        let result = work();
+        let risen = self.packets().into_iter().filter_map(|(outcome, count)| {
+            let risen = count - before.get(&outcome).copied().unwrap_or(0);
+            (risen != 0).then_some((outcome, risen))
+        });
+        (result, risen.collect())
+    }
+
     /// Reads `/metrics`: name with labels to value.
     #[track_caller]
     pub fn metrics(&self) -> BTreeMap<String, f64> {
@@ -113,7 +157,7 @@ impl<'node> Agent<'node> {
 
     /// Returns a command that runs `nodedns` on the same node.
     pub fn command(&self) -> Command {
-        self.node.command(binary())
+        command(self.node)
     }
 
     /// Kills the process at once; pins stay.
@@ -143,8 +187,20 @@ impl Drop for Agent<'_> {
 }
 
 fn start(node: &Node, pin_dir: &Path, arguments: &[String]) -> Child {
-    let mut command = node.command(binary());
+    let mut command = command(node);
     command.arg("run").arg("--pin-dir").arg(pin_dir).args(arguments);
+    Child::start("nodedns", command)
+}
+
+/// Returns a command that runs `nodedns` on a node.
+pub fn command(node: &Node) -> Command {
+    let mut command = node.command(binary());
+    without_settings(&mut command);
+    command
+}
+
+/// Takes the variables that `nodedns` reads from a command's environment.
+pub fn without_settings(command: &mut Command) {
     // A pod's variables must not decide a test.
     for (name, _) in env::vars_os() {
         let is_setting = name.to_string_lossy().starts_with("NODEDNS_");
@@ -152,7 +208,6 @@ fn start(node: &Node, pin_dir: &Path, arguments: &[String]) -> Child {
             command.env_remove(name);
         }
     }
-    Child::start("nodedns", command)
 }
 
 /// Returns the agent's binary: `NODEDNS_BIN`, else the workspace's own, built
