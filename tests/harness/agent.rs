@@ -1,7 +1,7 @@
 //! The agent under test: `nodedns run` on a node, with pins of its own.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     env, fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -88,34 +88,25 @@ impl<'node> Agent<'node> {
         Pins::new(&self.pin_dir)
     }
 
-    /// Returns how many packets ended in `outcome`, read from the pinned map:
-    /// quick enough for a loop, and whether or not the process runs.
+    /// Returns the packets by outcome, read from the pinned map: quick enough
+    /// for a loop, and whether or not the process runs.
     #[track_caller]
-    pub fn count(&self, outcome: Outcome) -> u64 {
+    pub fn packets(&self) -> HashMap<Outcome, u64> {
         let maps = PinnedMaps::open(&self.pins()).expect("pinned maps");
-        let counts = maps.counters.read().expect("the pinned COUNTERS");
-        counts.into_iter().filter(|(counted, _)| *counted == outcome).map(|(_, count)| count).sum()
+        maps.counters.read().expect("the pinned COUNTERS").into_iter().collect()
     }
 
     /// Returns how many queries the kernel has answered.
     #[track_caller]
     pub fn answered(&self) -> u64 {
-        let answers = Outcome::ALL.into_iter().filter(|outcome| outcome.is_answered());
-        answers.map(|outcome| self.count(outcome)).sum()
-    }
-
-    /// Returns the packets by outcome, as `nodedns status` has them.
-    #[track_caller]
-    pub fn packets(&self) -> BTreeMap<String, u64> {
-        let status = self.status();
-        serde_json::from_value(status["packets"].clone())
-            .unwrap_or_else(|error| panic!("no packets ({error}) in {status}"))
+        let packets = self.packets().into_iter();
+        packets.filter(|(outcome, _)| outcome.is_answered()).map(|(_, count)| count).sum()
     }
 
     /// Does `work` and returns its result and the outcomes that were counted
-    /// meanwhile, as `nodedns status` has them.
+    /// meanwhile.
     #[track_caller]
-    pub fn counted<T>(&self, work: impl FnOnce() -> T) -> (T, BTreeMap<String, u64>) {
+    pub fn counted<T>(&self, work: impl FnOnce() -> T) -> (T, HashMap<Outcome, u64>) {
         let before = self.packets();
         let result = work();
         let risen = self.packets().into_iter().filter_map(|(outcome, count)| {

@@ -6,4 +6,7 @@
 #![expect(unreachable_pub, reason = "in a test, pub says: for the files beside this one")]
 
 mod answers;
+mod changes;
+mod links;
+mod load;
 mod rig;

@@ -1,7 +1,12 @@
 //! A node with a pod, an upstream and manifests.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
+use dns_ebpf::layout::outcome::Outcome;
 use harness::{
     agent::Agent,
     client::{LIMIT, Response, exchange_tcp},
@@ -14,6 +19,14 @@ use harness::{
 
 /// Where queries are sent.
 pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(LOCAL_IP), 53);
+
+/// How long may pass until something is so that becomes so by itself.
+pub const SOON: Duration = Duration::from_secs(10);
+
+/// Each of these outcomes, counted once.
+pub fn once(outcomes: &[Outcome]) -> HashMap<Outcome, u64> {
+    outcomes.iter().map(|outcome| (*outcome, 1)).collect()
+}
 
 /// Everything but the agent.
 pub struct Rig {

@@ -1,0 +1,141 @@
+//! Pods that come and go while the agent runs, and links that are not pods'.
+
+use std::{fs, time::Instant};
+
+use dns_ebpf::layout::outcome::Outcome;
+use harness::{
+    agent::Agent,
+    client::ask,
+    node::{Node, Pod},
+    packet::query::{Query, qtype},
+    wait::{poll_until, wait_until},
+};
+use nix::net::if_::{if_indextoname, if_nametoindex};
+
+use crate::rig::{SERVER, SOON, once, rig};
+
+fn ifindex(node: &Node, link: &str) -> u32 {
+    node.namespace().run(|| if_nametoindex(link)).expect("a link of the node")
+}
+
+fn is_pinned(agent: &Agent<'_>, ifindex: u32) -> bool {
+    agent.pins().link(ifindex).exists()
+}
+
+/// Asks from `pod` and says whether the kernel answered.
+#[track_caller]
+fn is_answered_by_kernel(agent: &Agent<'_>, pod: &Pod) -> bool {
+    let query = Query::new("web.shop.svc.cluster.local", qtype::A);
+    let (response, counted) = agent.counted(|| ask(pod.namespace(), SERVER, &query));
+    assert_eq!(response.answers(), ["10.96.1.1"], "whoever answers is right");
+    counted == once(&[Outcome::AnswerA])
+}
+
+#[track_caller]
+fn wait_for_kernel(agent: &Agent<'_>, pod: &Pod) {
+    wait_until("the kernel answers the pod", SOON, || is_answered_by_kernel(agent, pod));
+}
+
+#[test]
+fn a_new_pod_is_answered_and_an_old_one_forgotten() {
+    let Some(rig) = rig("links", &[]) else { return };
+    let agent = rig.start(&[]);
+    wait_for_kernel(&agent, &rig.pod);
+    let pod = rig.node.add_pod("late");
+    let up = Instant::now();
+    let index = ifindex(&rig.node, pod.host_link());
+    assert!(poll_until(SOON, || is_pinned(&agent, index)), "{}", agent.process().tail());
+    println!("a new link is attached to within {} ms", up.elapsed().as_millis());
+    assert!(is_answered_by_kernel(&agent, &pod), "{}", agent.process().tail());
+    let first = ifindex(&rig.node, rig.pod.host_link());
+    let mut links = vec![first, index];
+    links.sort_unstable();
+    assert_eq!(agent.pins().pinned_links().unwrap(), links);
+
+    drop(pod);
+    wait_until("the link's pin is gone", SOON, || !is_pinned(&agent, index));
+    assert!(is_answered_by_kernel(&agent, &rig.pod), "the other pod is still answered");
+}
+
+#[test]
+fn an_ifindex_is_used_again() {
+    let Some(rig) = rig("again", &[]) else { return };
+    let agent = rig.start(&[]);
+    let pod = rig.node.add_pod_with_ifindex("one", 4711);
+    assert_eq!(ifindex(&rig.node, pod.host_link()), 4711);
+    wait_for_kernel(&agent, &pod);
+    drop(pod);
+    // At once, perhaps before the agent has seen the old one go.
+    wait_until("the link is gone", SOON, || !has_ifindex(&rig.node, 4711));
+    let pod = rig.node.add_pod_with_ifindex("other", 4711);
+    wait_for_kernel(&agent, &pod);
+    assert!(is_pinned(&agent, 4711));
+}
+
+#[test]
+fn an_ifindex_is_used_again_while_no_agent_runs() {
+    let Some(rig) = rig("unseen", &[]) else { return };
+    let mut agent = rig.start(&[]);
+    let pods = [4711, 4712].map(|index| rig.node.add_pod_with_ifindex("before", index));
+    pods.iter().for_each(|pod| wait_for_kernel(&agent, pod));
+    agent.kill9();
+    drop(pods);
+    wait_until("the links are gone", SOON, || {
+        !has_ifindex(&rig.node, 4711) && !has_ifindex(&rig.node, 4712)
+    });
+    let pod = rig.node.add_pod_with_ifindex("after", 4711);
+    assert!(is_pinned(&agent, 4711), "a pin whose link is dead");
+    agent.restart();
+    wait_for_kernel(&agent, &pod);
+    wait_until("the dead link's pin is gone", SOON, || !is_pinned(&agent, 4712));
+    assert!(is_answered_by_kernel(&agent, &rig.pod));
+}
+
+fn has_ifindex(node: &Node, index: u32) -> bool {
+    node.namespace().run(|| if_indextoname(index)).is_ok()
+}
+
+#[test]
+fn a_pair_inside_the_node_is_not_a_pods() {
+    let Some(rig) = rig("inside", &[]) else { return };
+    rig.node.namespace().ip(
+        "link add before0 type veth peer name before1\nlink set before0 up\nlink set before1 up",
+    );
+    let agent = rig.start(&[]);
+    rig.node
+        .namespace()
+        .ip("link add after0 type veth peer name after1\nlink set after0 up\nlink set after1 up");
+    // Events come in order: when this pod is attached to, the pair was seen.
+    let pod = rig.node.add_pod("late");
+    wait_for_kernel(&agent, &pod);
+    for link in ["before0", "before1", "after0", "after1"] {
+        assert!(!is_pinned(&agent, ifindex(&rig.node, link)), "{link} is attached to");
+    }
+    assert_eq!(agent.pins().pinned_links().unwrap().len(), 2);
+}
+
+#[test]
+fn a_pod_behind_a_bridge_stays_attached() {
+    let Some(rig) = rig("bridge", &[]) else { return };
+    let agent = rig.start(&[]);
+    wait_for_kernel(&agent, &rig.pod);
+    let index = ifindex(&rig.node, rig.pod.host_link());
+    // As the `bridge` CNI plugin: each port's change is told of as a link's.
+    let link = rig.pod.host_link();
+    let ports = format!(
+        "link add br0 type bridge\nlink set br0 up\nlink set {link} master br0\n\
+         link set {link} type bridge_slave hairpin on\n\
+         link set {link} type bridge_slave hairpin off\n"
+    );
+    rig.node.namespace().ip(&ports);
+    let late = rig.node.add_pod("late");
+    wait_for_kernel(&agent, &late);
+    assert!(is_pinned(&agent, index), "a bridge's port is still a pod's link");
+    assert!(fs::read_dir(agent.pin_dir()).is_ok());
+    rig.node.namespace().ip(&format!("link set {link} nomaster"));
+    drop(late);
+    let late = rig.node.add_pod("later");
+    wait_for_kernel(&agent, &late);
+    assert!(is_pinned(&agent, index), "a link that leaves its bridge is still a pod's");
+    wait_for_kernel(&agent, &rig.pod);
+}
