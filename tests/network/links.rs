@@ -1,6 +1,6 @@
 //! Pods that come and go while the agent runs, and links that are not pods'.
 
-use std::{fs, time::Instant};
+use std::time::Instant;
 
 use dns_ebpf::layout::outcome::Outcome;
 use harness::{
@@ -10,12 +10,17 @@ use harness::{
     packet::query::{Query, qtype},
     wait::{poll_until, wait_until},
 };
-use nix::net::if_::{if_indextoname, if_nametoindex};
+use nix::net::if_::if_nametoindex;
+use serde_json::json;
 
 use crate::rig::{SERVER, SOON, once, rig};
 
 fn ifindex(node: &Node, link: &str) -> u32 {
     node.namespace().run(|| if_nametoindex(link)).expect("a link of the node")
+}
+
+fn has_link(node: &Node, link: &str) -> bool {
+    node.namespace().run(|| if_nametoindex(link)).is_ok()
 }
 
 fn is_pinned(agent: &Agent<'_>, ifindex: u32) -> bool {
@@ -64,9 +69,10 @@ fn an_ifindex_is_used_again() {
     let pod = rig.node.add_pod_with_ifindex("one", 4711);
     assert_eq!(ifindex(&rig.node, pod.host_link()), 4711);
     wait_for_kernel(&agent, &pod);
+    let link = pod.host_link().to_owned();
     drop(pod);
     // At once, perhaps before the agent has seen the old one go.
-    wait_until("the link is gone", SOON, || !has_ifindex(&rig.node, 4711));
+    wait_until("the link is gone", SOON, || !has_link(&rig.node, &link));
     let pod = rig.node.add_pod_with_ifindex("other", 4711);
     wait_for_kernel(&agent, &pod);
     assert!(is_pinned(&agent, 4711));
@@ -79,10 +85,9 @@ fn an_ifindex_is_used_again_while_no_agent_runs() {
     let pods = [4711, 4712].map(|index| rig.node.add_pod_with_ifindex("before", index));
     pods.iter().for_each(|pod| wait_for_kernel(&agent, pod));
     agent.kill9();
+    let links = pods.each_ref().map(|pod| pod.host_link().to_owned());
     drop(pods);
-    wait_until("the links are gone", SOON, || {
-        !has_ifindex(&rig.node, 4711) && !has_ifindex(&rig.node, 4712)
-    });
+    wait_until("the links are gone", SOON, || links.iter().all(|link| !has_link(&rig.node, link)));
     let pod = rig.node.add_pod_with_ifindex("after", 4711);
     assert!(is_pinned(&agent, 4711), "a pin whose link is dead");
     agent.restart();
@@ -91,8 +96,27 @@ fn an_ifindex_is_used_again_while_no_agent_runs() {
     assert!(is_answered_by_kernel(&agent, &rig.pod));
 }
 
-fn has_ifindex(node: &Node, index: u32) -> bool {
-    node.namespace().run(|| if_indextoname(index)).is_ok()
+#[test]
+fn status_names_links_that_are_there() {
+    let Some(rig) = rig("status", &[]) else { return };
+    let agent = rig.start(&[]);
+    let pod = rig.node.add_pod_with_ifindex("gone", 4711);
+    for pod in [&rig.pod, &pod] {
+        wait_for_kernel(&agent, pod);
+    }
+    let link = pod.host_link().to_owned();
+    let first = ifindex(&rig.node, rig.pod.host_link());
+    let links = |other: Option<&str>| {
+        json!([
+            {"ifindex": first, "name": rig.pod.host_link()},
+            {"ifindex": 4711, "name": other},
+        ])
+    };
+    assert_eq!(agent.status()["links"], links(Some(&link)));
+    agent.kill9();
+    drop(pod);
+    wait_until("the link is gone", SOON, || !has_link(&rig.node, &link));
+    assert_eq!(agent.status()["links"], links(None));
 }
 
 #[test]
@@ -131,7 +155,6 @@ fn a_pod_behind_a_bridge_stays_attached() {
     let late = rig.node.add_pod("late");
     wait_for_kernel(&agent, &late);
     assert!(is_pinned(&agent, index), "a bridge's port is still a pod's link");
-    assert!(fs::read_dir(agent.pin_dir()).is_ok());
     rig.node.namespace().ip(&format!("link set {link} nomaster"));
     drop(late);
     let late = rig.node.add_pod("later");

@@ -63,7 +63,7 @@ fn the_agent_killed_under_load_loses_nothing() {
     let Some(rig) = rig("kill", &["dnsperf"]) else { return };
     let agent = rig.start(&[]);
     let answered = agent.answered();
-    let dnsperf = start_dnsperf(&rig, 3);
+    let dnsperf = start_dnsperf(&rig, 4);
     wait_for_a_second_of_answers(&agent, &dnsperf);
     agent.kill9();
     let at_kill = agent.answered();
