@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, TryStreamExt as _};
 use globset::GlobSet;
 use netlink_packet_route::{
-    RouteNetlinkMessage,
+    AddressFamily, RouteNetlinkMessage,
     link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage},
 };
 use rtnetlink::{
@@ -71,11 +71,17 @@ pub async fn watch(globs: Option<GlobSet>, events: Sender<LinkEvent>) -> Result<
     result
 }
 
+/// None for what is not about a link itself: a bridge tells of its ports in
+/// messages of its own family, which lack the link's kind and peer, and says
+/// that the link is gone when only the port is.
 fn event(
     message: NetlinkMessage<RouteNetlinkMessage>,
     globs: Option<&GlobSet>,
 ) -> Option<LinkEvent> {
     match message.payload {
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link),
+        ) if link.header.interface_family != AddressFamily::Unspec => None,
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
             let ifindex = link.header.index;
             Some(match wanted_name(&link, globs) {
