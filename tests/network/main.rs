@@ -6,7 +6,10 @@
 #![expect(unreachable_pub, reason = "in a test, pub says: for the files beside this one")]
 
 mod answers;
+mod chain;
 mod changes;
+mod clients;
 mod links;
 mod load;
+mod raw;
 mod rig;
