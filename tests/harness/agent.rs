@@ -60,6 +60,17 @@ impl<'node> Agent<'node> {
         Self { node, pin_dir, arguments, child }
     }
 
+    /// Starts a command that becomes `nodedns run`, such as one that gives up
+    /// privileges first, without waiting; `--pin-dir` is added to it.
+    #[track_caller]
+    pub fn start_command(node: &'node Node, mut command: Command) -> Self {
+        mount_bpffs().expect("a BPF file system");
+        let pin_dir = Path::new(BPFFS).join(unique_name("pins"));
+        command.arg("--pin-dir").arg(&pin_dir);
+        let child = Child::start("nodedns", command);
+        Self { node, pin_dir, arguments: Vec::new(), child }
+    }
+
     /// Waits until `/ready` says so.
     #[track_caller]
     pub fn wait_until_ready(&self) {

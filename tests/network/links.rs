@@ -10,7 +10,7 @@ use harness::{
     packet::query::{Query, qtype},
     wait::{poll_until, wait_until},
 };
-use nix::net::if_::if_nametoindex;
+use nix::{net::if_::if_nametoindex, sys::signal::Signal};
 use serde_json::json;
 
 use crate::rig::{SERVER, SOON, once, rig};
@@ -94,6 +94,28 @@ fn an_ifindex_is_used_again_while_no_agent_runs() {
     wait_for_kernel(&agent, &pod);
     wait_until("the dead link's pin is gone", SOON, || !is_pinned(&agent, 4712));
     assert!(is_answered_by_kernel(&agent, &rig.pod));
+}
+
+#[test]
+fn a_pod_whose_event_was_lost_is_found() {
+    let Some(rig) = rig("lost", &[]) else { return };
+    let agent = rig.start(&[]);
+    let gone = rig.node.add_pod("gone");
+    wait_for_kernel(&agent, &gone);
+    let gone_index = ifindex(&rig.node, gone.host_link());
+    agent.process().signal(Signal::SIGSTOP);
+    // More events than a socket of 208 KiB can hold.
+    let link = rig.pod.host_link();
+    let change = format!("link set {link} mtu 1400\nlink set {link} mtu 1500\n");
+    rig.node.namespace().ip(&change.repeat(1000));
+    let pod = rig.node.add_pod("late");
+    let link = gone.host_link().to_owned();
+    drop(gone);
+    wait_until("the link is gone", SOON, || !has_link(&rig.node, &link));
+    agent.process().signal(Signal::SIGCONT);
+    wait_for_kernel(&agent, &pod);
+    wait_until("the lost link's pin is gone", SOON, || !is_pinned(&agent, gone_index));
+    assert!(agent.process().output().contains("listing them anew"), "{}", agent.process().tail());
 }
 
 #[test]
