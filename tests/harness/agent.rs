@@ -1,7 +1,7 @@
 //! The agent under test: `nodedns run` on a node, with pins of its own.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     env, fs,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use dns_ebpf::layout::outcome::Outcome;
+use dns_user::datapath::{maps::PinnedMaps, pins::Pins};
 use serde_json::Value;
 
 use crate::{
@@ -58,6 +60,17 @@ impl<'node> Agent<'node> {
         Self { node, pin_dir, arguments, child }
     }
 
+    /// Starts a command that becomes `nodedns run`, such as one that gives up
+    /// privileges first, without waiting; `--pin-dir` is added to it.
+    #[track_caller]
+    pub fn start_command(node: &'node Node, mut command: Command) -> Self {
+        mount_bpffs().expect("a BPF file system");
+        let pin_dir = Path::new(BPFFS).join(unique_name("pins"));
+        command.arg("--pin-dir").arg(&pin_dir);
+        let child = Child::start("nodedns", command);
+        Self { node, pin_dir, arguments: Vec::new(), child }
+    }
+
     /// Waits until `/ready` says so.
     #[track_caller]
     pub fn wait_until_ready(&self) {
@@ -79,6 +92,39 @@ impl<'node> Agent<'node> {
     /// Returns the folder of its pins.
     pub fn pin_dir(&self) -> &Path {
         &self.pin_dir
+    }
+
+    /// Returns what it has pinned.
+    pub fn pins(&self) -> Pins {
+        Pins::new(&self.pin_dir)
+    }
+
+    /// Returns the packets by outcome, read from the pinned map: quick enough
+    /// for a loop, and whether or not the process runs.
+    #[track_caller]
+    pub fn packets(&self) -> HashMap<Outcome, u64> {
+        let maps = PinnedMaps::open(&self.pins()).expect("pinned maps");
+        maps.counters.read().expect("the pinned COUNTERS").into_iter().collect()
+    }
+
+    /// Returns how many queries the kernel has answered.
+    #[track_caller]
+    pub fn answered(&self) -> u64 {
+        let packets = self.packets().into_iter();
+        packets.filter(|(outcome, _)| outcome.is_answered()).map(|(_, count)| count).sum()
+    }
+
+    /// Does `work` and returns its result and the outcomes that were counted
+    /// meanwhile.
+    #[track_caller]
+    pub fn counted<T>(&self, work: impl FnOnce() -> T) -> (T, HashMap<Outcome, u64>) {
+        let before = self.packets();
+        let result = work();
+        let risen = self.packets().into_iter().filter_map(|(outcome, count)| {
+            let risen = count - before.get(&outcome).copied().unwrap_or(0);
+            (risen != 0).then_some((outcome, risen))
+        });
+        (result, risen.collect())
     }
 
     /// Reads `/metrics`: name with labels to value.
@@ -113,7 +159,7 @@ impl<'node> Agent<'node> {
 
     /// Returns a command that runs `nodedns` on the same node.
     pub fn command(&self) -> Command {
-        self.node.command(binary())
+        command(self.node)
     }
 
     /// Kills the process at once; pins stay.
@@ -143,8 +189,20 @@ impl Drop for Agent<'_> {
 }
 
 fn start(node: &Node, pin_dir: &Path, arguments: &[String]) -> Child {
-    let mut command = node.command(binary());
+    let mut command = command(node);
     command.arg("run").arg("--pin-dir").arg(pin_dir).args(arguments);
+    Child::start("nodedns", command)
+}
+
+/// Returns a command that runs `nodedns` on a node.
+pub fn command(node: &Node) -> Command {
+    let mut command = node.command(binary());
+    without_settings(&mut command);
+    command
+}
+
+/// Takes the variables that `nodedns` reads from a command's environment.
+pub fn without_settings(command: &mut Command) {
     // A pod's variables must not decide a test.
     for (name, _) in env::vars_os() {
         let is_setting = name.to_string_lossy().starts_with("NODEDNS_");
@@ -152,7 +210,6 @@ fn start(node: &Node, pin_dir: &Path, arguments: &[String]) -> Child {
             command.env_remove(name);
         }
     }
-    Child::start("nodedns", command)
 }
 
 /// Returns the agent's binary: `NODEDNS_BIN`, else the workspace's own, built
@@ -174,6 +231,13 @@ fn build() -> PathBuf {
     // features and would build all dependencies anew.
     command.args(["build", "--quiet", "--workspace", "--bin", "nodedns"]);
     command.arg("--manifest-path").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+    // What cargo says about this test would make build scripts run anew.
+    for (name, _) in env::vars_os() {
+        let about_test = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
+        if about_test.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
     if folder.ends_with("release") {
         command.arg("--release");
     }

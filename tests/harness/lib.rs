@@ -4,9 +4,11 @@
 //! [`netns`] makes network namespaces, [`node`] joins a node and its pods with
 //! veth pairs. [`packet`] builds frames, reads them and compares them;
 //! [`client`] sends queries from inside a namespace, [`upstream`] answers them,
-//! [`http`] asks for readiness and metrics.
+//! [`http`] asks for readiness and metrics; [`raw`] sends and receives frames,
+//! [`dnsperf`] asks as fast as it can.
 //! [`process`] guards what is started: [`agent`], [`coredns`], [`kubernetes`].
-//! [`objects`] builds the Kubernetes objects that they are told about.
+//! [`objects`] builds the Kubernetes objects that they are told about,
+//! [`manifests`] keeps some in a folder.
 //!
 //! Everything ends with its guard: processes by PID, namespaces by name, pins
 //! by folder. Names carry the PID of the test, so tests run side by side, and
@@ -31,7 +33,10 @@ pub mod packet;
 
 pub mod client;
 pub mod http;
+pub mod raw;
 pub mod upstream;
+
+pub mod manifests;
 
 pub mod process;
 
@@ -41,3 +46,4 @@ pub mod kubernetes;
 pub mod objects;
 
 pub mod cluster;
+pub mod dnsperf;

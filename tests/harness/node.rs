@@ -63,6 +63,18 @@ impl Node {
     /// Makes a pod and joins it to the node; at most 254 pods to a node.
     #[track_caller]
     pub fn add_pod(&self, name: &str) -> Pod {
+        self.add_linked_pod(name, "")
+    }
+
+    /// Makes a pod whose host link has a certain index.
+    #[track_caller]
+    pub fn add_pod_with_ifindex(&self, name: &str, ifindex: u32) -> Pod {
+        self.add_linked_pod(name, &format!("index {ifindex}"))
+    }
+
+    /// Makes a pod; `option` is one of `ip link add` for its host link.
+    #[track_caller]
+    fn add_linked_pod(&self, name: &str, option: &str) -> Pod {
         let number = self.pods.fetch_add(1, Ordering::Relaxed) + 1;
         let pod = Pod {
             namespace: Namespace::new(name),
@@ -72,7 +84,7 @@ impl Node {
         };
         let Pod { namespace, address, link, .. } = &pod;
         self.namespace.ip(&format!(
-            "link add {link} type veth peer name eth0 netns {}\n\
+            "link add {link} {option} type veth peer name eth0 netns {}\n\
              address add {GATEWAY}/32 dev {link}\n\
              link set {link} up\n\
              route add {address}/32 dev {link}",

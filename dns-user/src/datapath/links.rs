@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, TryStreamExt as _};
 use globset::GlobSet;
 use netlink_packet_route::{
-    RouteNetlinkMessage,
+    AddressFamily, RouteNetlinkMessage,
     link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage},
 };
 use rtnetlink::{
@@ -14,6 +14,7 @@ use rtnetlink::{
     packet_core::{NetlinkMessage, NetlinkPayload},
 };
 use tokio::sync::mpsc::Sender;
+use tracing::warn;
 
 /// What happened to an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,9 +37,24 @@ pub enum LinkEvent {
 
 /// Sends the interfaces that are there and all later changes, until the
 /// receiver is gone or netlink fails.
-///
-/// Changes are subscribed to before the list is taken, so none is missed.
 pub async fn watch(globs: Option<GlobSet>, events: Sender<LinkEvent>) -> Result<()> {
+    while let Ended::EventsLost = list_and_follow(globs.as_ref(), &events).await? {
+        warn!("the kernel had to drop events of links; listing them anew");
+    }
+    Ok(())
+}
+
+/// Why following the links ended.
+enum Ended {
+    /// Nobody wants to know any more.
+    ReceiverGone,
+    /// The socket's buffer was full when something happened.
+    EventsLost,
+}
+
+/// Changes are subscribed to before the list is taken, so none is missed. Lost
+/// events want another socket: what its buffer still holds is older than a list.
+async fn list_and_follow(globs: Option<&GlobSet>, events: &Sender<LinkEvent>) -> Result<Ended> {
     let (connection, handle, mut messages) = new_multicast_connection(&[MulticastGroup::Link])
         .context("cannot open a netlink socket")?;
     let connection = tokio::spawn(connection);
@@ -46,22 +62,25 @@ pub async fn watch(globs: Option<GlobSet>, events: Sender<LinkEvent>) -> Result<
         let mut listed = BTreeSet::new();
         let mut links = handle.link().get().execute();
         while let Some(link) = links.try_next().await.context("cannot list the links")? {
-            if let Some(name) = wanted_name(&link, globs.as_ref()) {
+            if let Some(name) = wanted_name(&link, globs) {
                 let ifindex = link.header.index;
                 listed.insert(ifindex);
                 if events.send(LinkEvent::Present { ifindex, name }).await.is_err() {
-                    return Ok(());
+                    return Ok(Ended::ReceiverGone);
                 }
             }
         }
         if events.send(LinkEvent::Listed(listed)).await.is_err() {
-            return Ok(());
+            return Ok(Ended::ReceiverGone);
         }
         while let Some((message, _)) = messages.next().await {
-            if let Some(event) = event(message, globs.as_ref())
+            if let NetlinkPayload::Overrun(_) = message.payload {
+                return Ok(Ended::EventsLost);
+            }
+            if let Some(event) = event(message, globs)
                 && events.send(event).await.is_err()
             {
-                return Ok(());
+                return Ok(Ended::ReceiverGone);
             }
         }
         anyhow::bail!("the netlink socket was closed")
@@ -71,11 +90,17 @@ pub async fn watch(globs: Option<GlobSet>, events: Sender<LinkEvent>) -> Result<
     result
 }
 
+/// None for what is not about a link itself: a bridge tells of its ports in
+/// messages of its own family, which lack the link's kind and peer, and says
+/// that the link is gone when only the port is.
 fn event(
     message: NetlinkMessage<RouteNetlinkMessage>,
     globs: Option<&GlobSet>,
 ) -> Option<LinkEvent> {
     match message.payload {
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link),
+        ) if link.header.interface_family != AddressFamily::Unspec => None,
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
             let ifindex = link.header.index;
             Some(match wanted_name(&link, globs) {

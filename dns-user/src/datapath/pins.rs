@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, Map, MapData, MapInfo};
 use dns_ebpf::layout::{
     LAYOUT_VERSION, ZONES_MAX,
@@ -23,6 +23,7 @@ use dns_ebpf::layout::{
     settings::{Lease, Settings},
     zone::Zone,
 };
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 /// The pinned state of one layout version.
 #[derive(Clone, Debug)]
@@ -50,15 +51,19 @@ impl Pins {
         self.folder.join("links")
     }
 
-    /// Makes the folders.
+    /// Makes the folders. Fails, without a trace, where nothing can be pinned.
     pub fn create(&self) -> Result<()> {
-        fs::create_dir_all(self.links()).with_context(|| {
-            format!(
-                "cannot make {}: is a bpf file system mounted there \
-                 (mount -t bpf bpf /sys/fs/bpf), and is this root?",
-                self.links().display()
-            )
-        })
+        let existing = self.folder.ancestors().find(|folder| folder.is_dir());
+        let file_system =
+            existing.map(|folder| statfs(folder).map(|found| found.filesystem_type()));
+        ensure!(
+            file_system == Some(Ok(BPF_FS_MAGIC)),
+            "--pin-dir: {} is not on a bpf file system; mount one \
+             (mount -t bpf bpf /sys/fs/bpf) or give a folder on one",
+            self.folder.display()
+        );
+        fs::create_dir_all(self.links())
+            .with_context(|| format!("cannot make {} (is this root?)", self.links().display()))
     }
 
     /// Returns the indexes of all interfaces with a pinned link.

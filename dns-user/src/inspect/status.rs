@@ -65,10 +65,10 @@ fn read(pins: &Pins) -> Result<Status> {
     let mut local_ips: Vec<_> = maps.settings.local_ips.map(Ipv4Addr::from).to_vec();
     local_ips.dedup();
     let zones = maps.answers.zones.all()?;
-    let links = pins.pinned_links()?.into_iter().map(|ifindex| LinkStatus {
-        ifindex,
-        name: if_indextoname(ifindex).ok().and_then(|name| name.into_string().ok()),
-    });
+    let links = pins
+        .pinned_links()?
+        .into_iter()
+        .map(|ifindex| LinkStatus { ifindex, name: link_name(ifindex) });
     Ok(Status {
         layout_version: LAYOUT_VERSION,
         local_ips,
@@ -94,6 +94,13 @@ fn read(pins: &Pins) -> Result<Status> {
             .map(|(outcome, count)| (outcome.label(), count))
             .collect(),
     })
+}
+
+/// Returns the name of a link in this namespace.
+fn link_name(ifindex: u32) -> Option<String> {
+    let name = if_indextoname(ifindex).ok()?.into_string().ok()?;
+    // nix 0.31 gives the empty name where there is no such link.
+    (!name.is_empty()).then_some(name)
 }
 
 fn text(status: &Status) -> String {

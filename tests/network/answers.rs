@@ -1,0 +1,143 @@
+//! Who answers a pod's query, and with what.
+
+use std::collections::BTreeMap;
+
+use dns_ebpf::layout::outcome::Outcome;
+use harness::{
+    client::{Response, ask},
+    manifests::service,
+    packet::query::{Edns, Query, qtype},
+};
+
+use crate::rig::{SERVER, once, rig};
+
+/// Compares two messages: everything but the order of addresses.
+#[track_caller]
+fn assert_same_message(case: &str, kernel: &Response, agent: &Response) {
+    let [kernel, agent] = [kernel, agent].map(|response| {
+        let mut message = response.message();
+        message.answers.sort_by_key(ToString::to_string);
+        message
+    });
+    assert_eq!(kernel, agent, "{case}");
+}
+
+#[track_caller]
+fn assert_answers(case: &str, response: &Response, expect: &[&str]) {
+    let mut answers = response.answers();
+    answers.sort();
+    assert_eq!(answers, expect, "{case}:\n{response}");
+}
+
+#[test]
+fn the_kernel_says_what_the_agent_says() {
+    let Some(rig) = rig("answers", &[]) else { return };
+    rig.manifests.write("six.yaml", &service("six", "fd00:10:96::7"));
+    let agent = rig.start(&[]);
+    struct Case {
+        name: &'static str,
+        qtype: u16,
+        outcome: Outcome,
+        answers: &'static [&'static str],
+    }
+    let case = |name, qtype, outcome, answers| Case { name, qtype, outcome, answers };
+    let cases = [
+        case("kubernetes.default", qtype::A, Outcome::AnswerA, &["10.96.0.1"]),
+        case("kube-dns.kube-system", qtype::A, Outcome::AnswerA, &["10.96.0.10"]),
+        case("web.shop", qtype::A, Outcome::AnswerA, &["10.96.1.1"]),
+        case("web.shop", qtype::AAAA, Outcome::AnswerAaaa, &["fd00:10:96::1:1"]),
+        case("WEB.Shop", qtype::A, Outcome::AnswerA, &["10.96.1.1"]),
+        case("api.shop", qtype::AAAA, Outcome::NodataAaaa, &[]),
+        case("six.default", qtype::AAAA, Outcome::AnswerAaaa, &["fd00:10:96::7"]),
+        case("six.default", qtype::A, Outcome::NodataA, &[]),
+        case("db.data", qtype::A, Outcome::AnswerA, &["10.244.2.10", "10.244.2.11"]),
+        case("db.data", qtype::AAAA, Outcome::NodataAaaa, &[]),
+    ];
+    for Case { name, qtype, outcome, answers } in cases {
+        for edns in [None, Some(Edns::default()), Some(Edns { dnssec_ok: true, ..Edns::default() })]
+        {
+            let case = format!("{name} type {qtype}, {edns:?}");
+            let query = Query { edns, ..Query::new(&format!("{name}.svc.cluster.local"), qtype) };
+            let (kernel, counted) = agent.counted(|| ask(rig.pod.namespace(), SERVER, &query));
+            assert_eq!(counted, once(&[outcome]), "{case}");
+            assert_answers(&case, &kernel, answers);
+            let (over_tcp, counted) = agent.counted(|| rig.ask_tcp(&query));
+            assert_eq!(counted, once(&[]), "{case} over TCP");
+            assert_same_message(&case, &kernel, &over_tcp);
+            // A process of the node asks the socket over UDP.
+            let on_node = ask(rig.node.namespace(), SERVER, &query);
+            assert_same_message(&case, &kernel, &on_node);
+        }
+    }
+    assert_eq!((rig.upstream.udp_queries(), rig.upstream.tcp_queries()), (0, 0));
+    // What `nodedns status` says is what was read here.
+    let packets = agent.packets().into_iter();
+    let labelled: BTreeMap<_, _> = packets.map(|(o, count)| (o.label(), count)).collect();
+    assert_eq!(agent.status()["packets"], serde_json::json!(labelled));
+}
+
+#[test]
+fn a_cookie_is_left_to_the_agent() {
+    let Some(rig) = rig("cookie", &[]) else { return };
+    let agent = rig.start(&[]);
+    let query = Query::new("web.shop.svc.cluster.local", qtype::A);
+    let cookie = Edns { options: vec![(10, vec![7; 8])], ..Edns::default() };
+    let with_cookie = query.clone().with_edns(cookie);
+    let (response, counted) = agent.counted(|| ask(rig.pod.namespace(), SERVER, &with_cookie));
+    assert_eq!(counted, once(&[Outcome::Unsupported]));
+    let (from_kernel, counted) = agent.counted(|| ask(rig.pod.namespace(), SERVER, &query));
+    assert_eq!(counted, once(&[Outcome::AnswerA]));
+    assert_eq!(response.message().answers, from_kernel.message().answers, "{response}");
+    assert_eq!(response.message().metadata, from_kernel.message().metadata, "{response}");
+    assert_eq!(rig.upstream.udp_queries(), 0);
+}
+
+#[test]
+fn other_names_go_upstream() {
+    let Some(rig) = rig("upstream", &[]) else { return };
+    let agent = rig.start(&[]);
+    struct Case {
+        name: &'static str,
+        qtype: u16,
+        outcome: Outcome,
+        answers: &'static [&'static str],
+    }
+    let cases = [
+        Case {
+            name: "www.example.com",
+            qtype: qtype::A,
+            outcome: Outcome::NotInMap,
+            answers: &["192.0.2.80"],
+        },
+        Case {
+            name: "www.example.com",
+            qtype: qtype::AAAA,
+            outcome: Outcome::NotInMap,
+            answers: &["2001:db8::80"],
+        },
+        Case {
+            name: "nosuch.shop.svc.cluster.local",
+            qtype: qtype::A,
+            outcome: Outcome::NotInMap,
+            answers: &[],
+        },
+        Case {
+            name: "web.shop.svc.cluster.local",
+            qtype: qtype::TXT,
+            outcome: Outcome::OtherType,
+            answers: &[],
+        },
+    ];
+    for Case { name, qtype, outcome, answers } in cases {
+        let query = Query::new(name, qtype);
+        let before = (rig.upstream.udp_queries(), rig.upstream.tcp_queries());
+        let (response, counted) = agent.counted(|| ask(rig.pod.namespace(), SERVER, &query));
+        assert_eq!(counted, once(&[outcome]), "{name}");
+        assert_answers(name, &response, answers);
+        assert_eq!(rig.upstream.udp_queries(), before.0 + 1, "{name}");
+        let (over_tcp, counted) = agent.counted(|| rig.ask_tcp(&query));
+        assert_eq!(counted, once(&[]), "{name} over TCP");
+        assert_same_message(name, &response, &over_tcp);
+        assert_eq!(rig.upstream.tcp_queries(), before.1 + 1, "{name} over TCP");
+    }
+}

@@ -1,0 +1,234 @@
+//! What goes wrong is said in a sentence, with an exit code: 1 failed, 2 wrong
+//! usage.
+
+use std::{
+    fs,
+    net::{TcpListener, UdpSocket},
+    process::{Command, Output},
+};
+
+use aya::programs::{SchedClassifier, TcAttachType};
+use dns_ebpf::layout::outcome::Outcome;
+use harness::{
+    agent::{Agent, binary, command, without_settings},
+    client::ask,
+    kernel::BPFFS,
+    node::LOCAL_IP,
+    packet::query::{Query, qtype},
+    process::{run, run_ok},
+    sweep::unique_name,
+    tools,
+    wait::wait_until,
+};
+
+use crate::rig::{Rig, SERVER, SOON, once, rig};
+
+/// A command's exit code and what it wrote to standard error.
+fn outcome(output: &Output) -> (Option<i32>, String) {
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Runs `nodedns` on the rig's node and checks how it fails.
+#[track_caller]
+fn assert_fails(command: &mut Command, code: i32, sentence: &[&str]) {
+    let (found, text) = outcome(&run(command));
+    assert_eq!(found, Some(code), "{command:?}: {text}");
+    for part in sentence {
+        assert!(text.contains(part), "{command:?}: {part:?} is not in\n{text}");
+    }
+    assert!(!text.contains("panicked"), "{text}");
+}
+
+/// `nodedns run` with pins of its own, which nothing is left of when it fails.
+fn run_command(rig: &Rig, more: &[&str]) -> Command {
+    let mut command = command(&rig.node);
+    command.args(["run", "--pin-dir", &pin_dir()]).args(more);
+    command
+}
+
+fn pin_dir() -> String {
+    format!("{BPFFS}/{}", unique_name("pins"))
+}
+
+#[test]
+fn wrong_usage() {
+    let Some(rig) = rig("usage", &[]) else { return };
+    let source = rig.manifests.argument();
+    let cases: [(&[&str], &[&str]); 7] = [
+        (&["--no-such-flag"], &["--no-such-flag", "--help"]),
+        (&["--local-ip", "300.1.1.1"], &["300.1.1.1", "--local-ip"]),
+        (&["--source", "/nonexistent"], &["--source", "/nonexistent", "is not a folder"]),
+        (&["--source", source, "--local-ip", "0.0.0.0"], &["--local-ip", "0.0.0.0"]),
+        (&["--source", source, "--upstream", "nobody"], &["--upstream", "\"nobody\""]),
+        (&["--source", source, "--staleness-limit", "0"], &["--staleness-limit"]),
+        (&["--source", source, "--datapath", "magic"], &["--datapath", "auto", "tc", "off"]),
+    ];
+    for (flags, sentence) in cases {
+        assert_fails(&mut run_command(&rig, flags), 2, sentence);
+    }
+    assert_fails(command(&rig.node).arg("walk"), 2, &["walk"]);
+}
+
+#[test]
+fn the_port_is_taken() {
+    let Some(rig) = rig("port", &[]) else { return };
+    rig.node.add_address(LOCAL_IP.into());
+    let flags = ["--source", rig.manifests.argument(), "--datapath", "off"];
+    let sentence = ["cannot bind 169.254.25.10:53", "another process has it", "stop NodeLocal"];
+    let socket = rig.node.namespace().run(|| UdpSocket::bind(SERVER)).unwrap();
+    assert_fails(&mut run_command(&rig, &flags), 1, &[&sentence[..], &["UDP"]].concat());
+    drop(socket);
+    let socket = rig.node.namespace().run(|| TcpListener::bind(SERVER)).unwrap();
+    assert_fails(&mut run_command(&rig, &flags), 1, &[&sentence[..], &["TCP"]].concat());
+    drop(socket);
+}
+
+#[test]
+fn no_address_to_serve_on() {
+    let Some(rig) = rig("address", &[]) else { return };
+    let flags = ["--source", rig.manifests.argument(), "--setup-interface", "false"];
+    let sentence = ["169.254.25.10:53", "not on this node", "--setup-interface"];
+    assert_fails(
+        &mut run_command(&rig, &[&flags[..], &["--datapath", "off"]].concat()),
+        1,
+        &sentence,
+    );
+}
+
+/// `nodedns` without these capabilities, which even root then cannot have.
+fn without(rig: &Rig, capabilities: &str) -> Command {
+    let mut command = rig.node.command(tools::expect("setpriv"));
+    command.args(["--bounding-set", capabilities, "--inh-caps", "-all"]).arg(binary());
+    without_settings(&mut command);
+    command
+}
+
+#[test]
+fn no_privilege_at_all() {
+    let Some(rig) = rig("nobody", &["setpriv"]) else { return };
+    let mut command = without(&rig, "-all");
+    command.args(["run", "--source", rig.manifests.argument(), "--pin-dir", &pin_dir()]);
+    assert_fails(&mut command, 1, &["nodelocaldns", "CAP_NET_ADMIN", "--setup-interface=false"]);
+}
+
+#[test]
+fn no_privilege_for_bpf() {
+    let Some(rig) = rig("nobpf", &["setpriv"]) else { return };
+    let pins = pin_dir();
+    let mut command = without(&rig, "-bpf,-sys_admin,-perfmon");
+    let flags = ["run", "--source", rig.manifests.argument(), "--pin-dir", &pins];
+    command.args(flags).args(["--datapath", "tc"]);
+    let sentence = ["--datapath=tc", "the kernel refused the BPF object", "CAP_BPF"];
+    assert_fails(&mut command, 1, &sentence);
+    drop(fs::remove_dir_all(&pins));
+}
+
+#[test]
+fn pins_need_a_bpf_file_system() {
+    let Some(rig) = rig("pins", &[]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let pins = folder.path().to_str().unwrap();
+    let flags = ["run", "--source", rig.manifests.argument(), "--pin-dir", pins];
+    let mut run = command(&rig.node);
+    assert_fails(
+        run.args(flags).args(["--datapath", "tc"]),
+        1,
+        &["--datapath=tc", pins, "bpf file system", "mount -t bpf"],
+    );
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0, "nothing is made there");
+}
+
+#[test]
+fn auto_serves_without_a_datapath() {
+    let Some(rig) = rig("auto", &["setpriv"]) else { return };
+    let mut command = without(&rig, "-bpf,-sys_admin,-perfmon");
+    command.args(["run", "--source", rig.manifests.argument()]);
+    let agent = Agent::start_command(&rig.node, command);
+    agent.wait_until_ready();
+    let log = agent.process().output();
+    assert!(log.contains("WARN no datapath, every query is answered in user space"), "{log}");
+    let query = Query::new("web.shop.svc.cluster.local", qtype::A);
+    assert_eq!(ask(rig.pod.namespace(), SERVER, &query).answers(), ["10.96.1.1"]);
+    assert_eq!(rig.ask_tcp(&query).answers(), ["10.96.1.1"]);
+    // The pins are those of no agent.
+    let pins = agent.pin_dir().to_str().unwrap();
+    assert_fails(agent.command().args(["status", "--pin-dir", pins]), 1, &["no map at", pins]);
+}
+
+#[test]
+fn a_malformed_manifest_beside_good_ones() {
+    let Some(rig) = rig("malformed", &[]) else { return };
+    rig.manifests.write("broken.yaml", "kind: Service\nmetadata: [not, a, map\n");
+    rig.manifests.write(
+        "odd.yaml",
+        "apiVersion: v1\nkind: Service\nmetadata: {name: odd, namespace: default}\n\
+         spec: {clusterIP: 10.96.0.999, ports: [{port: 80}]}\n",
+    );
+    let agent = rig.start(&[]);
+    let log = agent.process().output();
+    for named in ["broken.yaml", "default/odd"] {
+        assert!(log.lines().any(|line| line.contains("WARN") && line.contains(named)), "{log}");
+    }
+    let query = Query::new("web.shop.svc.cluster.local", qtype::A);
+    let (response, counted) = agent.counted(|| ask(rig.pod.namespace(), SERVER, &query));
+    assert_eq!(counted, once(&[Outcome::AnswerA]));
+    assert_eq!(response.answers(), ["10.96.1.1"]);
+}
+
+#[test]
+fn verbs_without_pins() {
+    let Some(rig) = rig("verbs", &[]) else { return };
+    let pins = pin_dir();
+    for verb in [&["status"][..], &["dump"], &["dump", "web.shop.svc.cluster.local"]] {
+        let mut command = command(&rig.node);
+        command.args(verb).args(["--pin-dir", &pins]);
+        assert_fails(
+            &mut command,
+            1,
+            &["no map at", &pins, "has an agent run with this --pin-dir?"],
+        );
+    }
+    let text = run_ok(command(&rig.node).args(["uninstall", "--pin-dir", &pins]));
+    assert!(text.starts_with("removed 0 links"), "{text}");
+}
+
+#[test]
+fn a_name_that_is_not_there() {
+    let Some(rig) = rig("dump", &[]) else { return };
+    let agent = rig.start(&[]);
+    let pins = agent.pin_dir().to_str().unwrap();
+    let dump = |name| {
+        let mut command = agent.command();
+        command.args(["dump", name, "--pin-dir", pins]);
+        command
+    };
+    assert_fails(&mut dump("nosuch.shop.svc.cluster.local"), 1, &["is not in NAMES"]);
+    let text = run_ok(&mut dump("WEB.shop.svc.cluster.local."));
+    assert!(text.contains("web.shop.svc.cluster.local. 30 IN A 10.96.1.1\n"), "{text}");
+}
+
+#[test]
+fn uninstall_leaves_nothing() {
+    let Some(rig) = rig("uninstall", &[]) else { return };
+    let agent = rig.start(&[]);
+    let link = rig.pod.host_link();
+    let chain = || {
+        let query = || SchedClassifier::query_tcx(link, TcAttachType::Ingress);
+        rig.node.namespace().run(query).expect("a chain").1.len()
+    };
+    let addresses = || run_ok(rig.node.command(tools::expect("ip")).args(["address"]));
+    wait_until("the program is attached", SOON, || chain() == 1);
+    assert!(addresses().contains("169.254.25.10"));
+    agent.kill9();
+    let pins = agent.pin_dir().to_str().unwrap();
+    let uninstall = || run_ok(agent.command().args(["uninstall", "--pin-dir", pins]));
+    let text = uninstall();
+    assert!(text.starts_with("removed 1 links"), "{text}");
+    wait_until("the program is gone", SOON, || chain() == 0);
+    assert!(!addresses().contains("169.254.25.10"), "{}", addresses());
+    assert!(!addresses().contains("nodelocaldns"), "{}", addresses());
+    let left: Vec<_> = fs::read_dir(pins).into_iter().flatten().collect();
+    assert!(left.is_empty(), "{left:?}");
+    // Once more is no error.
+    assert!(uninstall().starts_with("removed 0 links"));
+}

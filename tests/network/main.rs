@@ -1,0 +1,17 @@
+//! The real agent with attached programs, and real sockets between network
+//! namespaces: what a node's pods, its operator and its other programs see.
+//!
+//! Each test makes its own node and pods; objects come from manifests in a
+//! folder.
+#![expect(unreachable_pub, reason = "in a test, pub says: for the files beside this one")]
+
+mod answers;
+mod chain;
+mod changes;
+mod clients;
+mod errors;
+mod links;
+mod load;
+mod pinned;
+mod raw;
+mod rig;

@@ -1,0 +1,89 @@
+//! What goes on without an agent, for how long, and what an operator's tools
+//! see of it.
+
+use dns_ebpf::layout::outcome::Outcome;
+use harness::{
+    client::ask,
+    packet::query::{Query, qtype},
+    process::run_ok,
+    tools,
+    wait::wait_until,
+};
+
+use crate::rig::{SERVER, SOON, once, rig};
+
+#[test]
+fn a_silent_agents_names_are_served_until_the_limit() {
+    let Some(rig) = rig("lease", &[]) else { return };
+    let agent = rig.start(&["--staleness-limit", "2"]);
+    let query = Query::new("web.shop.svc.cluster.local", qtype::A);
+    let client = harness::client::UdpClient::new(rig.pod.namespace(), SERVER).unwrap();
+    let counted = || {
+        let packet = || client.send(&query.octets());
+        agent.counted(|| packet().map_err(|error| error.kind())).1
+    };
+    agent.kill9();
+    // The lease was renewed at most a second ago.
+    let (response, outcome) = agent.counted(|| ask(rig.pod.namespace(), SERVER, &query));
+    assert_eq!(outcome, once(&[Outcome::AnswerA]), "the kernel goes on");
+    assert_eq!(response.answers(), ["10.96.1.1"]);
+    let is_stale = || {
+        let counted = counted();
+        // Sent to a port without a socket, the second one only brings the error.
+        assert!(
+            [once(&[Outcome::AnswerA]), once(&[Outcome::Stale]), once(&[])].contains(&counted),
+            "{counted:?}"
+        );
+        counted == once(&[Outcome::Stale])
+    };
+    wait_until("the kernel passes up", SOON, is_stale);
+    let lease = &agent.status()["lease"];
+    assert!(lease["serves_for_s"].as_i64().is_some_and(|seconds| seconds < 0), "{lease}");
+}
+
+#[test]
+fn a_restarted_agent_renews_the_lease() {
+    let Some(rig) = rig("renew", &[]) else { return };
+    let mut agent = rig.start(&["--staleness-limit", "1"]);
+    agent.kill9();
+    let lapsed = || agent.status()["lease"]["serves_for_s"].as_i64().is_some_and(|s| s < 0);
+    wait_until("the lease lapses", SOON, lapsed);
+    agent.restart();
+    let query = Query::new("web.shop.svc.cluster.local", qtype::A);
+    wait_until("the kernel answers again", SOON, || {
+        let (response, outcome) = agent.counted(|| ask(rig.pod.namespace(), SERVER, &query));
+        assert_eq!(response.answers(), ["10.96.1.1"], "whoever answers is right");
+        outcome == once(&[Outcome::AnswerA])
+    });
+}
+
+#[test]
+fn bpftool_shows_names_as_text() {
+    let Some(rig) = rig("bpftool", &["bpftool"]) else { return };
+    let agent = rig.start(&[]);
+    let dump = |map: &str| {
+        let mut bpftool = rig.node.command(tools::expect("bpftool"));
+        run_ok(bpftool.args(["map", "dump", "pinned"]).arg(agent.pins().map(map)))
+    };
+    let names = dump("NAMES");
+    for part in [
+        "\"name\": \"web.shop.svc.cluster.local\"",
+        "\"name\": \"db.data.svc.cluster.local\"",
+        "\"v4_count\": 1",
+        "\"v6_count\": 1",
+        "\"v4_count\": 2",
+        "\"flags\": 0",
+        "\"zone\": 0",
+        "\"generation\": ",
+        "\"generation_end\": ",
+        "\"addresses\": ",
+    ] {
+        assert!(names.contains(part), "{part} is not in\n{names}");
+    }
+    assert!(dump("ZONES").contains("\"name\": \"cluster.local\""));
+    let settings = dump("SETTINGS");
+    for part in ["\"layout_version\": ", "\"seed\": ", "\"local_ips\": "] {
+        assert!(settings.contains(part), "{part} is not in\n{settings}");
+    }
+    assert!(dump("LEASE").contains("\"serve_until_ns\": "));
+}
