@@ -32,7 +32,7 @@ fn manifests() -> Vec<String> {
     let names = files.map(|file| file.expect("a file of deploy/").file_name());
     let names = names.map(|name| name.into_string().expect("a plain name"));
     let mut names: Vec<String> =
-        names.filter(|name| name.ends_with(".yaml") && name != KUSTOMIZATION).collect();
+        names.filter(|name| name.split_once('.').is_some_and(|(_, end)| end == "yaml") && name != KUSTOMIZATION).collect();
     names.sort();
     names
 }
