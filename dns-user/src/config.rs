@@ -17,6 +17,8 @@ use crate::{
 
 const DNS_PORT: u16 = 53;
 const HEALTH_PORT: u16 = 9254;
+/// Longest cluster domain: names below it must have room too.
+const DOMAIN_MAX: usize = 100;
 
 /// Where objects come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,7 +141,7 @@ fn parse_domain(name: &str) -> Result<String> {
         (1..=63).contains(&label.len())
             && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
-    if name.len() > 200 || !name.split('.').all(is_label) {
+    if name.len() > DOMAIN_MAX || !name.split('.').all(is_label) {
         bail!("--cluster-domain: {name:?} is not a domain name");
     }
     Ok(name)

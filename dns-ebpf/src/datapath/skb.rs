@@ -2,10 +2,13 @@
 
 use aya_ebpf::{
     bindings::__sk_buff,
-    helpers::{bpf_redirect_peer, bpf_skb_change_tail},
+    helpers::{bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_change_type},
     programs::TcContext,
 };
 use dns_ebpf::{answer::Buffer, packet::Packet};
+
+/// A packet for this host (`linux/if_packet.h`).
+const PACKET_HOST: u32 = 0;
 
 /// A packet on tcx ingress.
 #[derive(Clone, Copy)]
@@ -47,8 +50,17 @@ impl Skb {
 
     /// Returns the verdict that sends the packet back into the pod, in the
     /// same receive pass (Linux 5.10; the link's peer is in another namespace).
+    ///
+    /// A pod behind a bridge writes to the bridge's address, not to its port's,
+    /// so its packets are marked as somebody else's; until Linux 6.15 that mark
+    /// stays on the reply, and the pod would drop it.
     #[inline(always)]
     pub fn redirect_back(self) -> i32 {
+        // SAFETY: a field of the context.
+        if unsafe { (*self.0).pkt_type } != PACKET_HOST {
+            // SAFETY: a helper call with the program's context.
+            unsafe { bpf_skb_change_type(self.0, PACKET_HOST) };
+        }
         // SAFETY: a helper call.
         unsafe { bpf_redirect_peer(self.ifindex(), 0) as i32 }
     }

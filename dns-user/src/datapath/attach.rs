@@ -74,6 +74,11 @@ impl Attachments {
             LinkEvent::Present { ifindex, name } => self.attach(ifindex, &name),
             LinkEvent::Absent { ifindex } => self.forget(ifindex),
             LinkEvent::Listed(present) => self.retain(&present),
+            LinkEvent::EventsLost => {
+                // Any of them may be gone, and its index used by another.
+                self.attached.clear();
+                Ok(())
+            }
         }
     }
 
@@ -94,7 +99,10 @@ impl Attachments {
                 let link: SchedClassifierLink = FdLink::from(pinned)
                     .try_into()
                     .with_context(|| format!("{} is not a tcx link", path.display()))?;
-                if self.program()?.attach_to_link(link).is_ok() {
+                let program = self.program()?;
+                if let Ok(id) = program.attach_to_link(link) {
+                    // Held by its pin alone, so that it ends with its pin.
+                    drop(program.take_link(id)?);
                     return Ok(Attached::Replaced);
                 }
                 // The interface it was made for is gone and its index is used again.

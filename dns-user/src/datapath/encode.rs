@@ -121,12 +121,6 @@ pub fn zone(zone: &ClusterZone) -> Option<Zone> {
     })
 }
 
-/// A free place in ZONES.
-pub const fn no_zone() -> Zone {
-    let name = [0; ZONE_NAME_OCTETS];
-    Zone { name, length: 0, ttl_s: 0, serial: 0, reserved: 0, soa: [0; 7] }
-}
-
 /// The SOA record with its pointers to the zone's name and its serial left open.
 fn soa(ttl_s: u32) -> [u64; 7] {
     // A pointer to the zone's name.

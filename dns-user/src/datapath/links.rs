@@ -33,6 +33,8 @@ pub enum LinkEvent {
     },
     /// All interfaces that are to carry it have been named as present.
     Listed(BTreeSet<u32>),
+    /// What was said so far may not hold any more; all is said again.
+    EventsLost,
 }
 
 /// Sends the interfaces that are there and all later changes, until the
@@ -40,6 +42,9 @@ pub enum LinkEvent {
 pub async fn watch(globs: Option<GlobSet>, events: Sender<LinkEvent>) -> Result<()> {
     while let Ended::EventsLost = list_and_follow(globs.as_ref(), &events).await? {
         warn!("the kernel had to drop events of links; listing them anew");
+        if events.send(LinkEvent::EventsLost).await.is_err() {
+            break;
+        }
     }
     Ok(())
 }

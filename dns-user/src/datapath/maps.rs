@@ -11,6 +11,8 @@ use dns_ebpf::layout::{
     zone::Zone,
 };
 
+use tracing::warn;
+
 use super::{encode, pins::Pins};
 use crate::{
     records::{ClusterZone, NameRecords},
@@ -120,20 +122,36 @@ impl Zones {
         Ok(Self(Map::Array(map).try_into().context("ZONES is not the map it should be")?))
     }
 
-    /// Sets the cluster zone, or frees its place.
+    /// Sets the cluster zone, or frees its place. A zone that the kernel cannot
+    /// hold is left to user space.
+    ///
+    /// A program may read while this writes, so a place is freed, and taken, by
+    /// its length alone: the rest is whole before and after.
     fn set(&mut self, zone: Option<&ClusterZone>) -> Result<()> {
-        let zone = match zone {
-            Some(zone) => encode::zone(zone).with_context(|| {
-                format!("the zone {} is not one that the kernel can hold", zone.name)
-            }),
-            None => Ok(encode::no_zone()),
+        let installed = self.get()?;
+        let wanted = zone.and_then(|zone| {
+            let encoded = encode::zone(zone);
+            if encoded.is_none() {
+                warn!(zone = zone.name, "the kernel cannot hold this zone; user space answers");
+            }
+            encoded
+        });
+        let Some(wanted) = wanted else {
+            return self.write(Zone { length: 0, ..installed });
         };
-        let (value, result) = match zone {
-            Ok(zone) => (zone, Ok(())),
-            Err(reason) => (encode::no_zone(), Err(reason)),
-        };
-        self.0.set(CLUSTER_ZONE, value, 0).context("cannot write ZONES")?;
-        result
+        if (installed.length, installed.name) != (wanted.length, wanted.name) {
+            self.write(Zone { length: 0, ..installed })?;
+            self.write(Zone { length: 0, ..wanted })?;
+        }
+        self.write(wanted)
+    }
+
+    fn get(&self) -> Result<Zone> {
+        self.0.get(&CLUSTER_ZONE, 0).context("cannot read ZONES")
+    }
+
+    fn write(&mut self, zone: Zone) -> Result<()> {
+        self.0.set(CLUSTER_ZONE, zone, 0).context("cannot write ZONES")
     }
 
     /// Returns the zones that are set.
@@ -163,6 +181,11 @@ impl AnswerStore for KernelAnswers {
 
     fn retain(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<usize> {
         self.names.retain(keep)
+    }
+
+    fn is_in_zone(&self, zone: &str) -> Result<bool> {
+        let installed = self.zones.get()?;
+        Ok(installed.length != 0 && encode::text_to_string(&installed.name) == zone)
     }
 
     fn set_zone(&mut self, zone: Option<&ClusterZone>) -> Result<()> {

@@ -16,6 +16,8 @@ pub trait AnswerStore {
     fn remove(&mut self, name: &str) -> Result<()>;
     /// Removes every name that `keep` refuses; returns how many.
     fn retain(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<usize>;
+    /// Says whether the zone of all names has that name, whatever else it has.
+    fn is_in_zone(&self, zone: &str) -> Result<bool>;
     /// Sets the zone of all names. Without one no name is answered.
     fn set_zone(&mut self, zone: Option<&ClusterZone>) -> Result<()>;
 }
@@ -37,6 +39,11 @@ impl<S: AnswerStore> Store<S> {
     /// Makes what is installed equal to `table`: for the start, when an earlier
     /// agent's answers may be there. They are answered until they are replaced.
     pub fn reconcile(&mut self, table: &Table) -> Result<()> {
+        let zone = table.zone.as_ref().map(|zone| zone.name.as_str());
+        if !zone.is_some_and(|zone| self.answers.is_in_zone(zone).unwrap_or(false)) {
+            // None of the new names may be answered under the old zone.
+            self.answers.set_zone(None)?;
+        }
         let removed = self.answers.retain(&|name| table.names.contains_key(name))?;
         debug!(removed, wanted = table.names.len(), "reconciling the kernel's names");
         for records in table.names.values() {

@@ -18,6 +18,9 @@ use crate::records::{Change, ClusterZone, NameRecords, Table};
 struct Installed {
     names: Rc<RefCell<BTreeMap<String, u8>>>,
     zone: Rc<Cell<Option<u32>>>,
+    zone_name: Rc<RefCell<String>>,
+    /// The names that were installed when the zone was last freed.
+    freed_over: Rc<RefCell<Vec<String>>>,
     is_full: Rc<Cell<bool>>,
     is_broken: Rc<Cell<bool>>,
 }
@@ -42,8 +45,17 @@ impl AnswerStore for Installed {
         Ok(before - names.len())
     }
 
+    fn is_in_zone(&self, zone: &str) -> Result<bool> {
+        Ok(*self.zone_name.borrow() == zone)
+    }
+
     fn set_zone(&mut self, zone: Option<&ClusterZone>) -> Result<()> {
         ensure!(!self.is_broken.get(), "broken");
+        if zone.is_none() {
+            self.freed_over.borrow_mut().clone_from(&self.names.borrow().keys().cloned().collect());
+        }
+        let name = zone.map(|zone| zone.name.clone()).unwrap_or_default();
+        *self.zone_name.borrow_mut() = name;
         self.zone.set(zone.map(|zone| zone.ttl_s));
         Ok(())
     }
@@ -81,6 +93,24 @@ fn what_an_earlier_agent_left_is_brought_up_to_date() {
     store.reconcile(&table(&[("changed", 3), ("new", 4)])).unwrap();
     assert!(installed.is(&[("changed", 3), ("new", 4)]));
     assert_eq!(installed.zone.get(), Some(30));
+}
+
+#[test]
+fn an_earlier_agents_zone_goes_before_new_names_come() {
+    let installed = Installed::default();
+    installed.names.borrow_mut().extend([("web.old".to_owned(), 1)]);
+    "old".clone_into(&mut installed.zone_name.borrow_mut());
+    installed.zone.set(Some(30));
+    let mut store = Store::new(installed.clone());
+    store.reconcile(&table(&[("web.new", 2)])).unwrap();
+    assert_eq!(*installed.freed_over.borrow(), ["web.old"], "freed over the old names only");
+    assert!(installed.is(&[("web.new", 2)]));
+    assert_eq!(*installed.zone_name.borrow(), "cluster.local");
+
+    // The same zone stays: its names are answered all the while.
+    installed.freed_over.borrow_mut().clear();
+    store.reconcile(&table(&[("web.new", 3)])).unwrap();
+    assert!(installed.freed_over.borrow().is_empty());
 }
 
 #[test]
