@@ -1,6 +1,6 @@
 //! Whole frames over a link, past the network stack (packet(7)).
 //!
-//! A socket that is bound to one EtherType gets its frames *behind* the tcx
+//! A socket that is bound to one `EtherType` gets its frames *behind* the tcx
 //! programs of a link, where one for all types would get them before
 //! (`__netif_receive_skb_core` in `net/core/dev.c`). So what such a socket
 //! receives is what those programs passed on.
@@ -25,7 +25,7 @@ use nix::{
 
 use crate::netns::Namespace;
 
-/// EtherTypes that a socket can be for.
+/// Types of frames that a socket can be for (IEEE 802 numbers).
 pub mod ethertype {
     /// IPv4.
     pub const IPV4: u16 = 0x0800;
@@ -33,7 +33,7 @@ pub mod ethertype {
     pub const IPV6: u16 = 0x86dd;
 }
 
-/// A socket for the frames of one link and one EtherType.
+/// A socket for the frames of one link and one `EtherType`.
 #[derive(Debug)]
 pub struct RawSocket(OwnedFd);
 

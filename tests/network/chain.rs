@@ -1,6 +1,8 @@
 //! Other programs on a pod's link, such as a CNI plugin's.
 
-use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, links::FdLink, tc::TcAttachOptions};
+use aya::programs::{
+    LinkOrder, ProgramInfo, SchedClassifier, TcAttachType, links::FdLink, tc::TcAttachOptions,
+};
 use dns_ebpf::layout::{outcome::Outcome, programs};
 use dns_user::datapath::load::{LoadOptions, Loaded, load};
 use harness::{
@@ -47,7 +49,7 @@ impl Other {
 fn chain(rig: &Rig) -> Vec<u32> {
     let link = rig.pod.host_link();
     let query = || SchedClassifier::query_tcx(link, TcAttachType::Ingress).expect("a chain");
-    rig.node.namespace().run(query).1.iter().map(|program| program.id()).collect()
+    rig.node.namespace().run(query).1.iter().map(ProgramInfo::id).collect()
 }
 
 /// Sends queries that the kernel answers and such that it does not.

@@ -48,7 +48,7 @@ fn a_changed_manifest_changes_the_kernels_answer() {
     let before = rig.upstream.udp_queries();
     let (response, _) = ask();
     assert!(response.answers().is_empty(), "{response}");
-    assert_eq!(rig.upstream.udp_queries(), before + 1, "the upstream is asked");
+    assert!(rig.upstream.udp_queries() > before, "the upstream is asked");
 }
 
 #[test]

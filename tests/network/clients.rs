@@ -1,4 +1,4 @@
-//! The clients that pods really have: glibc, dig, BusyBox.
+//! The clients that pods really have: glibc, dig, busybox.
 
 use dns_ebpf::layout::outcome::Outcome::{self, AnswerA, AnswerAaaa, NodataAaaa, Unsupported};
 use harness::{

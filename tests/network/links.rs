@@ -1,14 +1,15 @@
 //! Pods that come and go while the agent runs, and links that are not pods'.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dns_ebpf::layout::outcome::Outcome;
+use dns_user::datapath::pins::Pins;
 use harness::{
     agent::Agent,
     client::ask,
     node::{Node, Pod},
     packet::query::{Query, qtype},
-    wait::{poll_until, wait_until},
+    wait::wait_until,
 };
 use nix::{net::if_::if_nametoindex, sys::signal::Signal};
 use serde_json::json;
@@ -41,16 +42,34 @@ fn wait_for_kernel(agent: &Agent<'_>, pod: &Pod) {
     wait_until("the kernel answers the pod", SOON, || is_answered_by_kernel(agent, pod));
 }
 
+/// Returns the time from the appearance of a link to that of its pin, without
+/// a pause; None when either does not appear.
+fn time_to_pin(link: &str, pins: &Pins) -> Option<Duration> {
+    let end = Instant::now() + SOON;
+    let mut there = None;
+    while Instant::now() < end {
+        match there {
+            None => there = if_nametoindex(link).ok().map(|index| (index, Instant::now())),
+            Some((index, since)) if pins.link(index).exists() => return Some(since.elapsed()),
+            Some(_) => std::thread::yield_now(),
+        }
+    }
+    None
+}
+
 #[test]
 fn a_new_pod_is_answered_and_an_old_one_forgotten() {
     let Some(rig) = rig("links", &[]) else { return };
     let agent = rig.start(&[]);
     wait_for_kernel(&agent, &rig.pod);
+    let pins = agent.pins();
+    let watched = rig.node.namespace().spawn(move || time_to_pin("veth2", &pins));
     let pod = rig.node.add_pod("late");
-    let up = Instant::now();
+    assert_eq!(pod.host_link(), "veth2");
+    let time = watched.join().unwrap();
+    let time = time.unwrap_or_else(|| panic!("not attached to: {}", agent.process().tail()));
+    println!("from a link's appearance to its pinned program: {} us", time.as_micros());
     let index = ifindex(&rig.node, pod.host_link());
-    assert!(poll_until(SOON, || is_pinned(&agent, index)), "{}", agent.process().tail());
-    println!("a new link is attached to within {} ms", up.elapsed().as_millis());
     assert!(is_answered_by_kernel(&agent, &pod), "{}", agent.process().tail());
     let first = ifindex(&rig.node, rig.pod.host_link());
     let mut links = vec![first, index];
@@ -83,7 +102,9 @@ fn an_ifindex_is_used_again_while_no_agent_runs() {
     let Some(rig) = rig("unseen", &[]) else { return };
     let mut agent = rig.start(&[]);
     let pods = [4711, 4712].map(|index| rig.node.add_pod_with_ifindex("before", index));
-    pods.iter().for_each(|pod| wait_for_kernel(&agent, pod));
+    for pod in &pods {
+        wait_for_kernel(&agent, pod);
+    }
     agent.kill9();
     let links = pods.each_ref().map(|pod| pod.host_link().to_owned());
     drop(pods);

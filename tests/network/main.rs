@@ -4,6 +4,12 @@
 //! Each test makes its own node and pods; objects come from manifests in a
 //! folder.
 #![expect(unreachable_pub, reason = "in a test, pub says: for the files beside this one")]
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on panics with a message"
+)]
 
 mod answers;
 mod chain;
