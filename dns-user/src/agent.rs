@@ -1,7 +1,6 @@
 //! `nodedns run`: builds the parts, joins them, and ends all when one ends.
 
 use std::{
-    net::SocketAddr,
     sync::{Arc, RwLock},
     time::Duration,
 };
@@ -12,21 +11,22 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     task::JoinSet,
+    time::timeout,
 };
 use tracing::{info, warn};
 
 use crate::{
     args,
-    config::{Config, Source, Upstream},
+    config::{Config, DNS_PORT, Source},
     datapath::{
-        attach::Attachments,
-        links,
+        attach::{self, Attachments},
         load::{LoadOptions, Loaded, load},
+        lock::PinLock,
         logs::ProgramLog,
-        maps::{Counters, KernelAnswers, LeaseMap},
+        maps::{Counters, KernelAnswers},
         pins::Pins,
     },
-    forward::{Forwarder, Schedule, check_upstreams},
+    forward::{Forwarder, Schedule},
     health::{DatapathState, Health},
     http, lease, local_address,
     metrics::Metrics,
@@ -37,13 +37,15 @@ use crate::{
     source::{SourceCounters, directory, kubernetes},
     state::State,
     store::Store,
+    upstreams,
 };
 
-const DNS_PORT: u16 = 53;
 /// Events that wait for the pipeline; sources wait when it is full.
 const EVENTS_MAX: usize = 1024;
 /// Threads of the runtime: one may be busy with a large list.
 const THREADS: usize = 2;
+/// How long a stopping agent waits for responses from upstream.
+const GRACE: Duration = Duration::from_secs(4);
 /// Age of the lease from which on the agent counts as hung.
 const LEASE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -59,16 +61,20 @@ pub fn run_until_signal(config: Config) -> Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot await SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot await SIGINT")?;
-        let mut tasks = start(config).await?;
+        let mut tasks = JoinSet::new();
+        let forwarder = start(config, &mut tasks).await?;
         let ended = tokio::select! {
             _ = terminate.recv() => None,
             _ = interrupt.recv() => None,
             ended = tasks.join_next() => ended,
         };
-        tasks.shutdown().await;
         match ended {
             None => {
                 info!("stopping; pinned programs go on answering");
+                if timeout(GRACE, forwarder.idle()).await.is_err() {
+                    warn!("queries still wait for upstream; stopping all the same");
+                }
+                tasks.shutdown().await;
                 Ok(())
             }
             Some(Ok(result)) => result.and(Err(anyhow!("a part of the agent ended"))),
@@ -87,85 +93,95 @@ fn raise_file_limit() {
     }
 }
 
-/// Starts every part; each runs until it fails.
-async fn start(config: Config) -> Result<JoinSet<Result<()>>> {
+/// Starts every part; each runs until it fails. Returns what queries wait for.
+async fn start(config: Config, tasks: &mut JoinSet<Result<()>>) -> Result<Arc<Forwarder>> {
     if let Some(interface) = &config.local_interface {
         local_address::place(&config.local_ips, interface).await?;
     }
-    let own: Vec<_> = config.local_ips.iter().map(|ip| SocketAddr::new(*ip, DNS_PORT)).collect();
-    let servers: Arc<[SocketAddr]> = match &config.upstream {
-        Upstream::Servers(servers) => {
-            check_upstreams(servers, &own)?;
-            servers.as_slice().into()
-        }
-        Upstream::Services(_) => Arc::new([]),
-    };
-    let datapath = load_datapath(&config)?;
     let state = State::new(config.cluster_domain.clone());
     let table = Arc::clone(state.table());
     let health = Arc::new(Health::new(LEASE_LIMIT));
-    let first = own.first().copied().context("no address to answer for")?;
     let sources = Arc::new(SourceCounters::default());
-    let metrics = Arc::new(Metrics::new(
-        Arc::clone(&table),
-        Arc::clone(&health),
-        Arc::clone(&sources),
-        first,
-    ));
-    let (servers, upstreams) = watch::channel(servers);
+    let own = config.own_addresses();
+    let first = own.first().copied().context("no address to answer for")?;
+    let metrics =
+        Metrics::new(Arc::clone(&table), Arc::clone(&health), Arc::clone(&sources), first);
+    let metrics = Arc::new(metrics);
+    // Ports that may be taken come before anything that others would notice.
+    serve_http(tasks, &config, &metrics, &health).await?;
+    let datapath = load_datapath(&config).await?;
+
+    let (servers, upstreams) = watch::channel(upstreams::at_start(&config.upstream));
     let (filled, is_filled) = watch::channel(false);
     let (events, received) = mpsc::channel(EVENTS_MAX);
-
-    let mut tasks = JoinSet::new();
-    let forwarder = Forwarder::new(upstreams, own, Schedule::default(), metrics.upstream());
-    serve(&mut tasks, &config, table, forwarder, &metrics, &health).await?;
+    let forwarder =
+        Arc::new(Forwarder::new(upstreams, own, Schedule::default(), metrics.upstream()));
+    serve(tasks, &config, table, Arc::clone(&forwarder), &metrics, &health)?;
     let store = match datapath {
         None => {
             health.set_datapath(DatapathState::Off);
             None
         }
-        Some(loaded) => {
-            Some(run_datapath(&mut tasks, &config, loaded, &metrics, &health, is_filled.clone())?)
+        Some(datapath) => {
+            Some(run_datapath(tasks, &config, datapath, &metrics, &health, is_filled.clone())?)
         }
     };
     tasks.spawn(note_synced(Arc::clone(&health), is_filled));
-    let pipeline = Pipeline { state, store, upstream: config.upstream.clone(), servers, filled };
+    let upstream = config.upstream.clone();
+    let pipeline = Pipeline { state, store, upstream, servers, health, filled };
     tasks.spawn(pipeline.run(received));
     tasks.spawn(run_source(config, events, sources));
-    Ok(tasks)
+    Ok(forwarder)
 }
 
-/// Loads the programs as `--datapath` wants it; None for user space alone.
-fn load_datapath(config: &Config) -> Result<Option<(Loaded, Pins)>> {
-    let local_ips = config.local_ipv4s();
+/// Programs, and the right to change what is pinned.
+struct Datapath {
+    loaded: Loaded,
+    pins: Pins,
+    lock: PinLock,
+}
+
+/// Loads the programs as `--datapath` wants it. None for user space alone: then
+/// nothing is left pinned either, since nobody would keep its answers up to date.
+async fn load_datapath(config: &Config) -> Result<Option<Datapath>> {
     let pins = Pins::new(&config.pin_dir);
-    let loaded = || load(&LoadOptions::new(Some(&pins), &local_ips));
-    match config.datapath {
-        args::Datapath::Off => Ok(None),
-        args::Datapath::Tc => Ok(Some((loaded().context("--datapath=tc")?, pins))),
-        args::Datapath::Auto => match loaded() {
-            Ok(loaded) => Ok(Some((loaded, pins))),
-            Err(reason) => {
+    if config.datapath == args::Datapath::Off && !pins.exist() {
+        return Ok(None);
+    }
+    let created = pins.create();
+    let lock = match &created {
+        Ok(()) => Some(PinLock::take(&config.pin_dir).await?),
+        Err(_) => None,
+    };
+    let local_ips = config.local_ipv4s();
+    let loaded = match (config.datapath, created) {
+        (args::Datapath::Off, _) => Err(anyhow!("--datapath=off")),
+        (_, Ok(())) => load(&LoadOptions::new(Some(&pins), &local_ips)),
+        (_, Err(reason)) => Err(reason),
+    };
+    match (loaded, lock) {
+        (Ok(loaded), Some(lock)) => Ok(Some(Datapath { loaded, pins, lock })),
+        (Err(reason), _) if config.datapath == args::Datapath::Tc => {
+            Err(reason).context("--datapath=tc")
+        }
+        (Err(reason), _) => {
+            if config.datapath == args::Datapath::Auto {
                 warn!("no datapath, every query is answered in user space: {reason:#}");
-                Ok(None)
             }
-        },
+            pins.remove().context("programs of an earlier agent would go on answering")?;
+            Ok(None)
+        }
+        (Ok(_), None) => Err(anyhow!("loaded without the right to change what is pinned")),
     }
 }
 
-/// Opens the sockets: DNS, metrics and health.
-async fn serve(
+/// Opens the sockets for metrics and health.
+async fn serve_http(
     tasks: &mut JoinSet<Result<()>>,
     config: &Config,
-    table: Arc<RwLock<Table>>,
-    forwarder: Forwarder,
     metrics: &Arc<Metrics>,
     health: &Arc<Health>,
 ) -> Result<()> {
-    let sockets = Sockets::bind(&config.local_ips, DNS_PORT)?;
-    let responder = Responder::new(table, Arc::new(forwarder), Arc::clone(metrics));
-    tasks.spawn(sockets.serve(Arc::new(responder)));
-    health.set_sockets_open(true);
     let listener = http::bind(config.metrics_listen, "--metrics-listen").await?;
     tasks.spawn(http::serve(listener, http::metrics_routes(Arc::clone(metrics))));
     let listener = http::bind(config.health_listen, "--health-listen").await?;
@@ -173,11 +189,27 @@ async fn serve(
     Ok(())
 }
 
+/// Opens the DNS sockets.
+fn serve(
+    tasks: &mut JoinSet<Result<()>>,
+    config: &Config,
+    table: Arc<RwLock<Table>>,
+    forwarder: Arc<Forwarder>,
+    metrics: &Arc<Metrics>,
+    health: &Arc<Health>,
+) -> Result<()> {
+    let sockets = Sockets::bind(&config.local_ips, DNS_PORT)?;
+    let responder = Responder::new(table, forwarder, Arc::clone(metrics));
+    tasks.spawn(sockets.serve(Arc::new(responder)));
+    health.set_sockets_open(true);
+    Ok(())
+}
+
 /// Starts what keeps the kernel's side going; returns the store that fills it.
 fn run_datapath(
     tasks: &mut JoinSet<Result<()>>,
     config: &Config,
-    (loaded, pins): (Loaded, Pins),
+    Datapath { loaded, pins, lock }: Datapath,
     metrics: &Metrics,
     health: &Arc<Health>,
     is_filled: watch::Receiver<bool>,
@@ -185,14 +217,10 @@ fn run_datapath(
     let Loaded { mut ebpf, answers, lease, counters, .. } = loaded;
     tasks.spawn(ProgramLog::new(&mut ebpf)?.run());
     count_datapath(metrics, counters);
-    let attachments = Attachments::new(ebpf, pins);
-    tasks.spawn(keep_lease(lease, config.staleness_limit, Arc::clone(health), is_filled.clone()));
-    tasks.spawn(keep_attached(
-        attachments,
-        config.interfaces.clone(),
-        Arc::clone(health),
-        is_filled,
-    ));
+    let attachments = Attachments::new(ebpf, pins, lock);
+    let interfaces = config.interfaces.clone();
+    tasks.spawn(lease::keep(lease, config.staleness_limit, Arc::clone(health), is_filled.clone()));
+    tasks.spawn(attach::keep(attachments, interfaces, Arc::clone(health), is_filled));
     Ok(Store::new(answers))
 }
 
@@ -203,42 +231,6 @@ fn count_datapath(metrics: &Metrics, counters: Counters) {
             Vec::new()
         })
     }));
-}
-
-/// The lease is renewed once what the kernel answers is up to date.
-async fn keep_lease(
-    lease: LeaseMap,
-    staleness_limit: Duration,
-    health: Arc<Health>,
-    mut is_filled: watch::Receiver<bool>,
-) -> Result<()> {
-    is_filled.wait_for(|filled| *filled).await.context("the pipeline ended")?;
-    lease::renew(lease, staleness_limit, || health.renew_lease()).await
-}
-
-/// Programs are attached once the maps are filled, and to every link that comes.
-async fn keep_attached(
-    mut attachments: Attachments,
-    interfaces: Option<globset::GlobSet>,
-    health: Arc<Health>,
-    mut is_filled: watch::Receiver<bool>,
-) -> Result<()> {
-    is_filled.wait_for(|filled| *filled).await.context("the pipeline ended")?;
-    let (events, mut received) = mpsc::channel(EVENTS_MAX);
-    let watched = links::watch(interfaces, events);
-    let applied = async {
-        while let Some(event) = received.recv().await {
-            if let links::LinkEvent::Listed(_) = event {
-                health.set_datapath(DatapathState::Attached);
-            }
-            if let Err(reason) = attachments.apply(event) {
-                // A pod's link may be gone before its event was read.
-                warn!("{reason:#}");
-            }
-        }
-        Ok(())
-    };
-    tokio::try_join!(watched, applied).map(|_| ())
 }
 
 async fn note_synced(health: Arc<Health>, mut is_filled: watch::Receiver<bool>) -> Result<()> {

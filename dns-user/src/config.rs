@@ -12,10 +12,12 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::{
     args::{Datapath, RunArguments},
+    forward::check_upstreams,
     objects::ObjectName,
 };
 
-const DNS_PORT: u16 = 53;
+/// Port on which every local address is answered.
+pub const DNS_PORT: u16 = 53;
 const HEALTH_PORT: u16 = 9254;
 /// Longest cluster domain: names below it must have room too.
 const DOMAIN_MAX: usize = 100;
@@ -105,11 +107,16 @@ impl Config {
             arguments.staleness_limit > 0,
             "--staleness-limit: 0 would leave nothing to answer"
         );
+        let own: Vec<_> = local_ips.iter().map(|ip| SocketAddr::new(*ip, DNS_PORT)).collect();
+        let upstream = parse_upstream(&arguments.upstream, arguments.upstream_svc)?;
+        if let Upstream::Servers(servers) = &upstream {
+            check_upstreams(servers, &own)?;
+        }
         Ok(Self {
             source,
             cluster_domain: arguments.cluster_domain.as_deref().map(parse_domain).transpose()?,
             coredns_configmap: parse_object_name(&arguments.coredns_configmap)?,
-            upstream: parse_upstream(&arguments.upstream, arguments.upstream_svc)?,
+            upstream,
             datapath: arguments.datapath,
             interfaces: parse_globs(&arguments.interfaces)?,
             local_interface: arguments
@@ -123,6 +130,11 @@ impl Config {
                 .unwrap_or_else(|| SocketAddr::new(first, HEALTH_PORT)),
             local_ips,
         })
+    }
+
+    /// Returns where the agent itself answers.
+    pub fn own_addresses(&self) -> Vec<SocketAddr> {
+        self.local_ips.iter().map(|ip| SocketAddr::new(*ip, DNS_PORT)).collect()
     }
 
     /// Returns the IPv4 addresses answered for.

@@ -31,7 +31,14 @@ struct State {
     sockets_open: bool,
     datapath: DatapathState,
     lease_renewed_at: Option<Instant>,
+    /// When the pipeline last showed a sign of life.
+    pipeline_seen_at: Instant,
+    /// Names whose last change the kernel has not taken.
+    names_owed: usize,
 }
+
+/// How long the pipeline may be silent: it shows a sign of life every second.
+const PIPELINE_LIMIT: Duration = Duration::from_secs(10);
 
 impl Health {
     /// Returns the state at start: nothing is there yet. The agent is hung when
@@ -44,6 +51,8 @@ impl Health {
                 sockets_open: false,
                 datapath: DatapathState::Pending,
                 lease_renewed_at: None,
+                pipeline_seen_at: Instant::now(),
+                names_owed: 0,
             }),
         }
     }
@@ -68,6 +77,23 @@ impl Health {
         self.state().lease_renewed_at = Some(Instant::now());
     }
 
+    /// Notes that the pipeline works, and how many names the kernel has not taken.
+    pub fn see_pipeline(&self, names_owed: usize) {
+        let mut state = self.state();
+        state.pipeline_seen_at = Instant::now();
+        state.names_owed = names_owed;
+    }
+
+    /// Says whether the pipeline has shown a sign of life of late.
+    pub fn is_pipeline_alive(&self) -> bool {
+        self.state().pipeline_seen_at.elapsed() < PIPELINE_LIMIT
+    }
+
+    /// Returns the number of names whose last change the kernel has not taken.
+    pub fn names_owed(&self) -> usize {
+        self.state().names_owed
+    }
+
     /// Says whether every watched kind has been listed.
     pub fn is_synced(&self) -> bool {
         self.state().synced
@@ -80,6 +106,9 @@ impl Health {
 
     /// Returns a sentence that says why the agent does not work, if so.
     pub fn trouble(&self) -> Option<String> {
+        if !self.is_pipeline_alive() {
+            return Some("events are not worked off: the agent hangs".to_owned());
+        }
         let age = self.lease_age()?;
         (age > self.lease_limit).then(|| {
             format!(

@@ -1,6 +1,6 @@
 //! `/metrics` for Prometheus; `/health` and `/ready` for the kubelet.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{io::ErrorKind, net::SocketAddr, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use axum::{
@@ -32,9 +32,17 @@ pub fn health_routes(health: Arc<Health>) -> Router {
 
 /// Opens a listener on `address`, which `flag` asked for.
 pub async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}; choose another address with {flag}"))
+    TcpListener::bind(address).await.map_err(|error| {
+        let what_to_do = match error.kind() {
+            ErrorKind::AddrNotAvailable => {
+                "the address is not on this node: see --setup-interface and --local-ip, or choose \
+                 another with"
+            }
+            _ => "choose another address with",
+        };
+        let sentence = format!("cannot listen on {address}; {what_to_do} {flag}");
+        anyhow::Error::new(error).context(sentence)
+    })
 }
 
 /// Serves `routes` until the listener fails; dropping the future ends it.

@@ -1,12 +1,16 @@
 //! How long the kernel may answer without hearing from the agent.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use dns_ebpf::layout::settings::Lease;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+use tracing::error;
 
-use crate::{clock::monotonic_ns, datapath::maps::LeaseMap};
+use crate::{clock::monotonic_ns, datapath::maps::LeaseMap, health::Health};
 
 /// How often the lease is renewed.
 const RENEW_EVERY: Duration = Duration::from_secs(1);
@@ -14,19 +18,28 @@ const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// late on a busy node.
 const ALIVE_FOR: Duration = Duration::from_secs(4);
 
-/// Renews the lease now and every second, until it fails or is dropped.
-/// `renewed` is called after each renewal.
-pub async fn renew(
+/// Renews the lease every second, from when the kernel's answers are up to date
+/// and for as long as the pipeline that keeps them so goes on.
+pub async fn keep(
     mut map: LeaseMap,
     staleness_limit: Duration,
-    mut renewed: impl FnMut(),
+    health: Arc<Health>,
+    mut is_filled: watch::Receiver<bool>,
 ) -> Result<()> {
+    is_filled.wait_for(|filled| *filled).await.context("the pipeline ended")?;
     let mut ticks = interval(RENEW_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut was_renewed = true;
     loop {
         ticks.tick().await;
-        map.set(lease_from(monotonic_ns()?, staleness_limit))?;
-        renewed();
+        let is_renewed = health.is_pipeline_alive();
+        if is_renewed {
+            map.set(lease_from(monotonic_ns()?, staleness_limit))?;
+            health.renew_lease();
+        } else if was_renewed {
+            error!("events are not worked off; the datapath's lease is not renewed");
+        }
+        was_renewed = is_renewed;
     }
 }
 

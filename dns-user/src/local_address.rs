@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 use futures::TryStreamExt as _;
-use netlink_packet_route::address::AddressAttribute;
+use netlink_packet_route::{
+    address::AddressAttribute,
+    link::{InfoKind, LinkAttribute, LinkInfo},
+};
 use rtnetlink::{Handle, LinkDummy, LinkUnspec, new_connection, packet_core::ErrorMessage};
 use tracing::{debug, info};
 
@@ -55,7 +58,9 @@ async fn place_with(handle: &Handle, ips: &[IpAddr], interface: &LocalInterface)
 }
 
 async fn remove_with(handle: &Handle, ips: &[IpAddr], interface: &LocalInterface) -> Result<()> {
-    if let Some(ifindex) = index_of(handle, &interface.name).await? {
+    if let Some(ifindex) = index_of(handle, &interface.name).await?
+        && is_dummy(handle, ifindex).await?
+    {
         return handle
             .link()
             .del(ifindex)
@@ -77,6 +82,19 @@ async fn remove_with(handle: &Handle, ips: &[IpAddr], interface: &LocalInterface
         }
     }
     Ok(())
+}
+
+/// A dummy link of that name is the agent's, or the incumbent's; any other is not.
+async fn is_dummy(handle: &Handle, ifindex: u32) -> Result<bool> {
+    let mut links = handle.link().get().match_index(ifindex).execute();
+    let link = links.try_next().await.context("cannot look at a link")?;
+    let is_dummy = |attribute: &LinkAttribute| match attribute {
+        LinkAttribute::LinkInfo(infos) => {
+            infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Dummy)))
+        }
+        _ => false,
+    };
+    Ok(link.is_some_and(|link| link.attributes.iter().any(is_dummy)))
 }
 
 /// The link that is to carry the addresses.

@@ -7,11 +7,12 @@ use anyhow::Result;
 use clap::Parser as _;
 use dns_user::{
     agent,
-    args::{Arguments, Verb},
+    args::{Arguments, LogFormat, Verb},
     config::Config,
     inspect::{dump, status, uninstall},
     logs,
 };
+use tracing::Level;
 
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
@@ -41,7 +42,10 @@ fn run(verb: Verb) -> Result<ExitCode> {
         }
         Verb::Status(arguments) => status::status(&arguments)?,
         Verb::Dump { name, inspect } => dump::dump(name.as_deref(), &inspect)?,
-        Verb::Uninstall(arguments) => uninstall::uninstall(&arguments)?,
+        Verb::Uninstall(arguments) => {
+            logs::start(LogFormat::Text, Level::WARN);
+            uninstall::uninstall(&arguments)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -13,14 +13,14 @@ use tokio::{
     sync::{mpsc::Receiver, watch},
     time::{MissedTickBehavior, interval},
 };
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::{
-    clock::unix_s, config::Upstream, datapath::maps::KernelAnswers, objects::Event, state::State,
-    store::Store, upstreams,
+    clock::unix_s, config::Upstream, datapath::maps::KernelAnswers, health::Health, objects::Event,
+    state::State, store::Store, upstreams,
 };
 
-/// How often changes that failed are tried again.
+/// How often changes that failed may be tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 /// What events lead to.
@@ -33,6 +33,8 @@ pub struct Pipeline {
     pub upstream: Upstream,
     /// The upstream servers as they are.
     pub servers: watch::Sender<Arc<[SocketAddr]>>,
+    /// Where signs of life are shown.
+    pub health: Arc<Health>,
     /// Becomes true once every kind has been listed and the maps are filled.
     pub filled: watch::Sender<bool>,
 }
@@ -49,6 +51,7 @@ impl Pipeline {
                 }
                 _ = retries.tick() => self.retry(),
             }
+            self.health.see_pipeline(self.store.as_ref().map_or(0, Store::owed));
         }
     }
 
@@ -84,9 +87,7 @@ impl Pipeline {
     }
 
     fn retry(&mut self) {
-        if let Some(store) = &mut self.store
-            && store.owes()
-        {
+        if let Some(store) = &mut self.store {
             store.retry(&self.state.table().read().unwrap_or_else(PoisonError::into_inner));
         }
     }
@@ -96,6 +97,10 @@ impl Pipeline {
         let servers = upstreams::endpoints(self.state.index(), services);
         self.servers.send_if_modified(|old| {
             let is_new = **old != *servers;
+            if servers.is_empty() && is_new {
+                warn!(?old, "the upstream Service has no servers; its last ones stay");
+                return false;
+            }
             if is_new {
                 info!(?servers, "upstream servers");
                 *old = servers.into();

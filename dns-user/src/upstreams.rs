@@ -1,29 +1,50 @@
 //! Which servers answer what is not answered here: the ready endpoints of the
 //! upstream Service, read from the watch like everything else.
 
-use std::net::SocketAddr;
+use std::{env, net::SocketAddr, sync::Arc};
 
 use crate::{
+    config::{DNS_PORT, Upstream},
     index::Index,
-    objects::{ObjectName, Port, ServiceKind},
+    objects::{ObjectName, Port, Service, ServiceKind},
 };
 
-const DNS_PORT: u16 = 53;
+/// Returns the servers as they are known before the first word of the watch: those
+/// of the flag, or the clusterIPs that the kubelet put into the environment.
+pub fn at_start(upstream: &Upstream) -> Arc<[SocketAddr]> {
+    match upstream {
+        Upstream::Servers(servers) => servers.as_slice().into(),
+        Upstream::Services(services) => services.iter().filter_map(from_environment).collect(),
+    }
+}
 
-/// Returns the servers behind the first of `services` that exists: its ready
-/// endpoints, or its clusterIPs while it has none.
+/// Kubernetes, "Discovering services": `{NAME}_SERVICE_HOST`.
+fn from_environment(service: &ObjectName) -> Option<SocketAddr> {
+    let name = service.name.to_ascii_uppercase().replace('-', "_");
+    let ip = env::var(format!("{name}_SERVICE_HOST")).ok()?.parse().ok()?;
+    Some(SocketAddr::new(ip, DNS_PORT))
+}
+
+/// Returns the servers behind the first of `services` that has any: its ready
+/// endpoints, or the clusterIPs of the first that exists while none has.
 pub fn endpoints(index: &Index, services: &[ObjectName]) -> Vec<SocketAddr> {
-    let Some(service) = services.iter().find_map(|name| index.service(name)) else {
-        return Vec::new();
-    };
+    let existing = || services.iter().filter_map(|name| index.service(name));
+    let ready = existing().map(|service| ready_endpoints(index, service));
+    let servers = ready.into_iter().find(|servers| !servers.is_empty());
+    servers.unwrap_or_else(|| existing().next().map_or_else(Vec::new, cluster_ips))
+}
+
+fn cluster_ips(service: &Service) -> Vec<SocketAddr> {
+    let ServiceKind::ClusterIp(ips) = &service.kind else { return Vec::new() };
+    ips.iter().map(|ip| SocketAddr::new(*ip, dns_port(&service.ports))).collect()
+}
+
+fn ready_endpoints(index: &Index, service: &Service) -> Vec<SocketAddr> {
     let mut servers = Vec::new();
     for slice in index.slices(&service.name).filter(|slice| slice.is_ip) {
         let port = dns_port(&slice.ports);
         let addresses = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
         servers.extend(addresses.map(|ip| SocketAddr::new(*ip, port)));
-    }
-    if let (true, ServiceKind::ClusterIp(ips)) = (servers.is_empty(), &service.kind) {
-        servers.extend(ips.iter().map(|ip| SocketAddr::new(*ip, dns_port(&service.ports))));
     }
     servers.sort_unstable();
     servers.dedup();
@@ -68,6 +89,15 @@ mod tests {
                     mk_slice("kube-system/kube-dns-b", "kube-dns", "10.244.0.2"),
                 ],
                 expect: &["10.244.0.2:53", "10.244.0.3:53"],
+            },
+            Case {
+                name: "coredns without endpoints, kube-dns with",
+                given: vec![
+                    kube_dns(),
+                    mk_service("kube-system/coredns", "10.96.0.3"),
+                    mk_slice("kube-system/kube-dns-a", "kube-dns", "10.244.0.3"),
+                ],
+                expect: &["10.244.0.3:53"],
             },
             Case {
                 name: "coredns before kube-dns",

@@ -31,8 +31,11 @@ fn manifests() -> Vec<String> {
     let files = fs::read_dir(folder()).expect("the folder deploy/");
     let names = files.map(|file| file.expect("a file of deploy/").file_name());
     let names = names.map(|name| name.into_string().expect("a plain name"));
-    let mut names: Vec<String> =
-        names.filter(|name| name.split_once('.').is_some_and(|(_, end)| end == "yaml") && name != KUSTOMIZATION).collect();
+    let mut names: Vec<String> = names
+        .filter(|name| {
+            name.split_once('.').is_some_and(|(_, end)| end == "yaml") && name != KUSTOMIZATION
+        })
+        .collect();
     names.sort();
     names
 }

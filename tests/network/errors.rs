@@ -15,7 +15,7 @@ use harness::{
     kernel::BPFFS,
     node::LOCAL_IP,
     packet::query::{Query, qtype},
-    process::{run, run_ok},
+    process::{Child, run, run_ok},
     sweep::unique_name,
     tools,
     wait::wait_until,
@@ -87,7 +87,7 @@ fn the_port_is_taken() {
 fn no_address_to_serve_on() {
     let Some(rig) = rig("address", &[]) else { return };
     let flags = ["--source", rig.manifests.argument(), "--setup-interface", "false"];
-    let sentence = ["169.254.25.10:53", "not on this node", "--setup-interface"];
+    let sentence = ["169.254.25.10", "not on this node", "--setup-interface"];
     assert_fails(
         &mut run_command(&rig, &[&flags[..], &["--datapath", "off"]].concat()),
         1,
@@ -205,6 +205,31 @@ fn a_name_that_is_not_there() {
     assert_fails(&mut dump("nosuch.shop.svc.cluster.local"), 1, &["is not in NAMES"]);
     let text = run_ok(&mut dump("WEB.shop.svc.cluster.local."));
     assert!(text.contains("web.shop.svc.cluster.local. 30 IN A 10.96.1.1\n"), "{text}");
+}
+
+/// Programs that nobody keeps up to date must not go on answering.
+#[test]
+fn without_a_datapath_nothing_of_an_earlier_agent_answers() {
+    let Some(rig) = rig("frozen", &[]) else { return };
+    let agent = rig.start(&[]);
+    let pins = agent.pin_dir().to_str().unwrap();
+    let chain = || {
+        let query = || SchedClassifier::query_tcx(rig.pod.host_link(), TcAttachType::Ingress);
+        rig.node.namespace().run(query).expect("a chain").1.len()
+    };
+    wait_until("the program is attached", SOON, || chain() == 1);
+
+    // Not while the one that keeps them up to date runs.
+    let uninstall = &["uninstall", "--pin-dir", pins];
+    assert_fails(agent.command().args(uninstall), 1, &["an agent holds", "stop it first"]);
+    assert_eq!(chain(), 1);
+
+    agent.kill9();
+    let mut off = command(&rig.node);
+    off.args(["run", "--pin-dir", pins, "--source", rig.manifests.argument()]);
+    off.args(["--datapath", "off"]);
+    let _off = Child::start("nodedns", off);
+    wait_until("the earlier agent's program is gone", SOON, || chain() == 0);
 }
 
 #[test]

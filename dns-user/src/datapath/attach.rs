@@ -3,7 +3,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
     fs, io,
+    sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -17,9 +20,21 @@ use aya::{
     sys::SyscallError,
 };
 use dns_ebpf::layout::programs;
-use tracing::{debug, info};
+use globset::GlobSet;
+use tokio::{
+    select,
+    sync::{mpsc, watch},
+    time::interval,
+    try_join,
+};
+use tracing::{debug, info, warn};
 
-use super::{links::LinkEvent, pins::Pins};
+use super::{
+    links::{self, LinkEvent},
+    lock::PinLock,
+    pins::Pins,
+};
+use crate::health::{DatapathState, Health};
 
 /// How a program came to be on a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,18 +45,67 @@ pub enum Attached {
     Replaced,
 }
 
+/// How often an interface is tried again that could not be attached to.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// Events of links that wait; the watch waits when it is full.
+const EVENTS_MAX: usize = 1024;
+
+/// Attaches once the maps are filled, and to every link that comes, until netlink
+/// fails.
+pub async fn keep(
+    attachments: Attachments,
+    interfaces: Option<GlobSet>,
+    health: Arc<Health>,
+    mut is_filled: watch::Receiver<bool>,
+) -> Result<()> {
+    is_filled.wait_for(|filled| *filled).await.context("the pipeline ended")?;
+    let (events, received) = mpsc::channel(EVENTS_MAX);
+    let applied = apply_all(attachments, received, health);
+    try_join!(links::watch(interfaces, events), applied).map(|((), _)| ())
+}
+
+async fn apply_all(
+    mut attachments: Attachments,
+    mut events: mpsc::Receiver<LinkEvent>,
+    health: Arc<Health>,
+) -> Result<Infallible> {
+    let mut retries = interval(RETRY_EVERY);
+    loop {
+        let result = select! {
+            event = events.recv() => {
+                let event = event.context("the watch of links ended")?;
+                let is_listed = matches!(event, LinkEvent::Listed(_));
+                let result = attachments.apply(event);
+                if is_listed {
+                    health.set_datapath(DatapathState::Attached);
+                }
+                result
+            }
+            _ = retries.tick() => attachments.retry(),
+        };
+        if let Err(reason) = result {
+            // A pod's link may be gone before its event was read.
+            warn!("{reason:#}");
+        }
+    }
+}
+
 /// The interfaces that carry the program.
 pub struct Attachments {
     ebpf: Ebpf,
     pins: Pins,
+    _lock: PinLock,
     /// ifindex -> name.
     attached: BTreeMap<u32, String>,
+    /// The same for those that could not be attached to.
+    failed: BTreeMap<u32, String>,
 }
 
 impl Attachments {
     /// Takes the loaded programs.
-    pub fn new(ebpf: Ebpf, pins: Pins) -> Self {
-        Self { ebpf, pins, attached: BTreeMap::new() }
+    pub fn new(ebpf: Ebpf, pins: Pins, lock: PinLock) -> Self {
+        let (attached, failed) = (BTreeMap::new(), BTreeMap::new());
+        Self { ebpf, pins, _lock: lock, attached, failed }
     }
 
     /// Puts the program on an interface, first in the chain; swaps it in
@@ -51,25 +115,32 @@ impl Attachments {
             return Ok(());
         }
         let attached = self.replace_or_attach(ifindex, name);
-        match &attached {
-            Ok(how) => info!(ifindex, name, ?how, "answering on this link"),
-            Err(_) => {
-                self.attached.remove(&ifindex);
-            }
+        if let Ok(how) = &attached {
+            info!(ifindex, name, ?how, "answering on this link");
+        } else {
+            self.attached.remove(&ifindex);
+            self.failed.insert(ifindex, name.to_owned());
         }
         attached.map(|_| ()).with_context(|| format!("cannot attach to {name} ({ifindex})"))
     }
 
     /// Forgets an interface that is gone.
     fn forget(&mut self, ifindex: u32) -> Result<()> {
+        self.failed.remove(&ifindex);
         if let Some(name) = self.attached.remove(&ifindex) {
             debug!(ifindex, name, "the link is gone");
         }
         self.unpin(ifindex)
     }
 
+    /// Tries again what failed.
+    fn retry(&mut self) -> Result<()> {
+        let failed = std::mem::take(&mut self.failed);
+        failed.into_iter().try_for_each(|(ifindex, name)| self.attach(ifindex, &name))
+    }
+
     /// Does what an event of a link asks for.
-    pub fn apply(&mut self, event: LinkEvent) -> Result<()> {
+    fn apply(&mut self, event: LinkEvent) -> Result<()> {
         match event {
             LinkEvent::Present { ifindex, name } => self.attach(ifindex, &name),
             LinkEvent::Absent { ifindex } => self.forget(ifindex),
@@ -82,14 +153,15 @@ impl Attachments {
         }
     }
 
-    /// Forgets pinned links of interfaces other than `present`.
+    /// Forgets pinned links of interfaces other than `present`, and what agents of
+    /// other versions have left on them.
     fn retain(&mut self, present: &BTreeSet<u32>) -> Result<()> {
         for ifindex in self.pins.pinned_links()? {
             if !present.contains(&ifindex) {
                 self.forget(ifindex)?;
             }
         }
-        Ok(())
+        self.pins.remove_other_versions()
     }
 
     fn replace_or_attach(&mut self, ifindex: u32, name: &str) -> Result<Attached> {

@@ -67,7 +67,7 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
         "this binary was built without its BPF object; build it with `cargo xtask build`"
     );
     SchedClassifier::query_tcx(LOOPBACK, TcAttachType::Ingress)
-        .context("this kernel has no tcx links (needed: Linux 6.6)")?;
+        .context("tcx links cannot be used (needed: Linux 6.6 and CAP_NET_ADMIN)")?;
     let local_ips = local_ips(options.local_ips)?;
     let seed = match options.pins {
         Some(pins) => seed_of(pins, options.names_max)?,

@@ -4,6 +4,7 @@ pub mod attach;
 pub mod encode;
 pub mod links;
 pub mod load;
+pub mod lock;
 pub mod logs;
 pub mod maps;
 pub mod pins;

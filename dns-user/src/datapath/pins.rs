@@ -66,6 +66,28 @@ impl Pins {
             .with_context(|| format!("cannot make {} (is this root?)", self.links().display()))
     }
 
+    /// Says whether anything is pinned.
+    pub fn exist(&self) -> bool {
+        self.folder.is_dir()
+    }
+
+    /// Removes what agents of other versions have left beside, once their answers
+    /// are not needed any more.
+    pub fn remove_other_versions(&self) -> Result<()> {
+        let Some(pin_dir) = self.folder.parent() else { return Ok(()) };
+        let entries =
+            fs::read_dir(pin_dir).with_context(|| format!("cannot read {}", pin_dir.display()))?;
+        for entry in entries.filter_map(Result::ok) {
+            let is_version = entry.file_name().to_string_lossy().starts_with('v');
+            let folder = entry.path();
+            if is_version && folder != self.folder {
+                fs::remove_dir_all(&folder)
+                    .with_context(|| format!("cannot remove {}", folder.display()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the indexes of all interfaces with a pinned link.
     pub fn pinned_links(&self) -> Result<Vec<u32>> {
         let entries = match fs::read_dir(self.links()) {

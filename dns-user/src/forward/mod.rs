@@ -105,9 +105,14 @@ pub struct Forwarder {
     metrics: UpstreamMetrics,
 }
 
+/// Says whether `upstream` is one of our own addresses, however it is written.
+fn is_own(upstream: SocketAddr, own: &[SocketAddr]) -> bool {
+    own.contains(&SocketAddr::new(upstream.ip().to_canonical(), upstream.port()))
+}
+
 /// Refuses upstreams that are our own addresses. The error names the flag.
 pub fn check_upstreams(upstreams: &[SocketAddr], own: &[SocketAddr]) -> Result<()> {
-    if let Some(looped) = upstreams.iter().find(|upstream| own.contains(upstream)) {
+    if let Some(looped) = upstreams.iter().find(|upstream| is_own(**upstream, own)) {
         bail!(
             "--upstream: {looped} is answered by this agent itself, so queries would go round in \
              a loop; give the address of CoreDNS or of a resolver outside the node"
@@ -188,7 +193,7 @@ impl Forwarder {
         let deadline = start + self.schedule.deadline;
         let mut scheduled = self.schedule.further_attempts.iter();
         let mut next = scheduled.next();
-        let first = self.choose(&[]).ok_or(ForwardError::NoEndpoints)?;
+        let first = self.first_choice(deadline).await.ok_or(ForwardError::NoEndpoints)?;
         let mut asked = vec![first];
         let mut attempts = FuturesUnordered::from_iter([attempt(first, query, transport)]);
         loop {
@@ -237,11 +242,27 @@ impl Forwarder {
         }
     }
 
+    /// Chooses whom to ask first; waits for servers that are not known yet.
+    async fn first_choice(&self, deadline: Instant) -> Option<SocketAddr> {
+        let mut upstreams = self.upstreams.clone();
+        let known = upstreams.wait_for(|servers| !servers.is_empty());
+        // Too late, or never any more: `choose` finds nobody then.
+        drop(timeout_at(deadline, known).await);
+        self.choose(&[])
+    }
+
+    /// Waits until no query waits for a response.
+    pub async fn idle(&self) {
+        let all = u32::try_from(IN_FLIGHT_MAX).unwrap_or(u32::MAX);
+        // The semaphore is never closed.
+        drop(self.in_flight.acquire_many(all).await);
+    }
+
     /// Chooses whom to ask, `asked` having been asked already.
     fn choose(&self, asked: &[SocketAddr]) -> Option<SocketAddr> {
         let upstreams = Arc::clone(&self.upstreams.borrow());
         self.metrics.set_endpoints(upstreams.len());
-        let others = upstreams.iter().copied().filter(|upstream| !self.own.contains(upstream));
+        let others = upstreams.iter().copied().filter(|upstream| !is_own(*upstream, &self.own));
         choice::choose(others, asked, &self.failing)
     }
 }

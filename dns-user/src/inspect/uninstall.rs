@@ -1,13 +1,20 @@
 //! `nodedns uninstall`: leaves nothing of the agent in the kernel.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result};
 use tracing::warn;
 
 use super::print;
 use crate::{
-    args::UninstallArguments, config::LocalInterface, datapath::pins::Pins, local_address,
+    args::UninstallArguments,
+    config::LocalInterface,
+    datapath::{lock::PinLock, pins::Pins},
+    local_address,
 };
 
 /// Removes links, programs, maps and the local addresses. Nothing there is no error.
@@ -20,11 +27,23 @@ pub fn uninstall(arguments: &UninstallArguments) -> Result<()> {
             Vec::new()
         }
     };
+    let _lock = lock(&pins, &arguments.pin_dir)?;
     let links = pins.pinned_links()?.len();
     pins.remove()?;
     let interface = LocalInterface { name: arguments.interface_name.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     runtime.block_on(local_address::remove(&ips, &interface))?;
-    print(&format!("removed {links} links, the maps and the local addresses\n"))
+    let ips = ips.iter().collect::<BTreeSet<_>>().len();
+    print(&format!("removed {links} links, the maps, {ips} local addresses\n"))
+}
+
+/// Nothing is taken from under an agent that runs.
+fn lock(pins: &Pins, pin_dir: &Path) -> Result<Option<PinLock>> {
+    if !pins.exist() {
+        return Ok(None);
+    }
+    let lock = PinLock::try_take(pin_dir)?;
+    let lock = lock.with_context(|| format!("an agent holds {}; stop it first", pin_dir.display()));
+    lock.map(Some)
 }

@@ -77,6 +77,7 @@ pub struct Metrics {
     objects_skipped: Family<KindLabels, Counter>,
     watch_errors: Counter,
     names: Gauge,
+    names_owed: Gauge,
     synced: Gauge,
     lease_age: Gauge<f64, AtomicU64>,
 }
@@ -115,6 +116,7 @@ impl Metrics {
             objects_skipped: Family::default(),
             watch_errors: Counter::default(),
             names: Gauge::default(),
+            names_owed: Gauge::default(),
             synced: Gauge::default(),
             lease_age: Gauge::default(),
             registry,
@@ -144,6 +146,11 @@ impl Metrics {
             self.names.clone(),
         );
         self.registry.register(
+            "nodedns_names_owed",
+            "Changes that the kernel's maps have not taken yet",
+            self.names_owed.clone(),
+        );
+        self.registry.register(
             "nodedns_synced",
             "1 once every watched kind has been listed",
             self.synced.clone(),
@@ -158,6 +165,9 @@ impl Metrics {
 
     /// Says how the datapath's counters are read, once it is attached.
     pub fn set_datapath(&self, counters: DatapathCounters) {
+        // What an earlier agent's pods asked is not this agent's traffic.
+        *self.datapath_seen.lock().unwrap_or_else(PoisonError::into_inner) =
+            counters().into_iter().collect();
         if self.datapath.set(counters).is_err() {
             tracing::warn!("the datapath's counters were set already");
         }
@@ -208,6 +218,7 @@ impl Metrics {
     fn update(&self) {
         let names = self.table.read().unwrap_or_else(PoisonError::into_inner).names.len();
         self.names.set(names.try_into().unwrap_or(i64::MAX));
+        self.names_owed.set(self.health.names_owed().try_into().unwrap_or(i64::MAX));
         self.synced.set(self.health.is_synced().into());
         for kind in Kind::ALL {
             let skipped =
@@ -296,21 +307,21 @@ mod tests {
         const A: &str = "coredns_dns_requests_total{server=\"dns://169.254.25.10:53\",zone=\".\",\
             view=\"\",proto=\"udp\",family=\"1\",type=\"A\"}";
         let metrics = mk_metrics();
-        let kernel = Arc::new(AtomicU64::new(0));
+        let kernel = Arc::new(AtomicU64::new(4));
         let read = Arc::clone(&kernel);
         metrics.set_datapath(Box::new(move || {
             let count = read.load(Ordering::Relaxed);
-            vec![(Outcome::AnswerA, count), (Outcome::NodataAaaa, 3), (Outcome::NotInMap, 5)]
+            vec![(Outcome::AnswerA, count), (Outcome::NotInMap, count)]
         }));
-        // Since the start, then more, then after the map was made anew.
-        for (count, total) in [(10, 10), (15, 15), (2, 17)] {
+        // Since the start, which was at 4, then more, then after the map was made anew.
+        for (count, total) in [(14, 10), (19, 15), (2, 17)] {
             kernel.store(count, Ordering::Relaxed);
             let text = metrics.encode().unwrap();
             for line in [
                 format!("{A} {total}"),
                 format!("nodedns_datapath_packets_total{{outcome=\"answer_a\"}} {total}"),
-                "nodedns_datapath_packets_total{outcome=\"not_in_map\"} 5".to_owned(),
-                format!("rcode=\"NOERROR\",plugin=\"kubernetes\"}} {}", total + 3),
+                format!("nodedns_datapath_packets_total{{outcome=\"not_in_map\"}} {total}"),
+                format!("rcode=\"NOERROR\",plugin=\"kubernetes\"}} {total}"),
             ] {
                 assert!(text.contains(&line), "{line}\nnot in\n{text}");
             }

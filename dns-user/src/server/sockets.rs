@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Error, Result, anyhow};
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::{
     net::{TcpListener, UdpSocket},
@@ -82,7 +83,10 @@ fn bind_udp(address: SocketAddr) -> io::Result<UdpSocket> {
         );
     }
     let socket = open(address, Type::DGRAM, Protocol::UDP)?;
-    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    // Beyond the machine's limit for everybody, where we may.
+    if setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER).is_err() {
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    }
     socket.bind(&SockAddr::from(address))?;
     UdpSocket::from_std(socket.into())
 }

@@ -28,12 +28,21 @@ pub struct Store<S> {
     /// Names whose last change failed; tried again by [`Self::retry`].
     failed: BTreeSet<String>,
     zone_failed: bool,
+    /// Calls of [`Self::retry`] until something is tried again, and how many there
+    /// were before the last try: they double each time it was in vain.
+    pause: u32,
+    last_pause: u32,
 }
+
+/// Most changes that are tried again at once.
+const RETRIES_MAX: usize = 1000;
+/// Most calls of [`Store::retry`] between two tries.
+const PAUSE_MAX: u32 = 63;
 
 impl<S: AnswerStore> Store<S> {
     /// Takes a store with whatever is installed in it.
     pub fn new(answers: S) -> Self {
-        Self { answers, failed: BTreeSet::new(), zone_failed: false }
+        Self { answers, failed: BTreeSet::new(), zone_failed: false, pause: 0, last_pause: 0 }
     }
 
     /// Makes what is installed equal to `table`: for the start, when an earlier
@@ -64,9 +73,16 @@ impl<S: AnswerStore> Store<S> {
         }
     }
 
-    /// Tries again what failed, as `table` now wants it.
+    /// Tries again what failed, as `table` now wants it, a part at a time and
+    /// more seldom the longer it fails. To be called regularly.
     pub fn retry(&mut self, table: &Table) {
-        for name in std::mem::take(&mut self.failed) {
+        let owed = self.owed();
+        if owed == 0 || self.pause > 0 {
+            self.pause = self.pause.saturating_sub(1);
+            return;
+        }
+        let names: Vec<_> = self.failed.iter().take(RETRIES_MAX).cloned().collect();
+        for name in names {
             match table.names.get(&name) {
                 Some(records) => self.put(records),
                 None => self.remove(&name),
@@ -75,17 +91,23 @@ impl<S: AnswerStore> Store<S> {
         if self.zone_failed {
             self.set_zone(table.zone.as_ref());
         }
+        let is_better = self.owed() < owed;
+        self.last_pause = if is_better { 0 } else { (2 * self.last_pause + 1).min(PAUSE_MAX) };
+        self.pause = self.last_pause;
     }
 
-    /// Says whether the last change of a name or of the zone failed. Queries for
-    /// such names are answered in user space.
-    pub fn owes(&self) -> bool {
-        self.zone_failed || !self.failed.is_empty()
+    /// Returns how many changes, of names or of the zone, are owed to the kernel.
+    /// Queries for such names are answered in user space.
+    pub fn owed(&self) -> usize {
+        self.failed.len() + usize::from(self.zone_failed)
     }
 
     fn put(&mut self, records: &NameRecords) {
         if let Err(reason) = self.answers.put(records) {
-            error!(name = records.name, "{reason:#}; queries for it are answered in user space");
+            if self.failed.is_empty() {
+                let name = &records.name;
+                error!(name, "{reason:#}; it, and more, may be answered in user space");
+            }
             // Rather no answer than an old one.
             self.remove(&records.name);
             self.failed.insert(records.name.clone());

@@ -2,7 +2,7 @@
 
 mod arrived;
 
-use std::{path::Path, pin::pin};
+use std::{path::Path, pin::pin, time::Duration};
 
 use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
@@ -21,6 +21,10 @@ use tracing::{debug, info, warn};
 use self::arrived::{Arrived, Watched};
 use super::SourceCounters;
 use crate::objects::{Event, Object, ObjectName};
+
+/// How long the API server may be silent until its connection counts as dead: it
+/// sends a bookmark to every watch about once a minute.
+const SILENCE_MAX: Duration = Duration::from_secs(100);
 
 /// Lists and watches all Namespaces, Services and EndpointSlices and the one
 /// ConfigMap, until the receiver is gone. Whatever the API server does, it is
@@ -69,13 +73,14 @@ async fn load(path: &Path) -> Result<Config> {
 /// Makes a client of the given settings, else of the Pod's service account, else
 /// of what stands in the usual places. It does not talk to the API server yet.
 async fn connect(given: Option<Config>) -> Result<Client> {
-    let config = match given.map_or_else(Config::incluster, Ok) {
+    let mut config = match given.map_or_else(Config::incluster, Ok) {
         Ok(config) => config,
         Err(error) => {
             debug!("not in a Pod with a service account: {error}");
             Config::infer().await?
         }
     };
+    config.read_timeout = Some(SILENCE_MAX);
     info!(server = %config.cluster_url, "watching the API server");
     Ok(Client::try_from(config)?)
 }
