@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::{
     args,
-    config::{Config, DNS_PORT, Source},
+    config::{Config, DNS_PORT},
     datapath::{
         attach::{self, Attachments},
         load::{LoadOptions, Loaded, load},
@@ -34,7 +34,7 @@ use crate::{
     pipeline::Pipeline,
     records::Table,
     server::{Responder, Sockets},
-    source::{SourceCounters, directory, kubernetes},
+    source::{self, SourceCounters},
     state::State,
     store::Store,
     upstreams,
@@ -244,11 +244,5 @@ async fn run_source(
     events: mpsc::Sender<Event>,
     counters: Arc<SourceCounters>,
 ) -> Result<()> {
-    let config_map = &config.coredns_configmap;
-    match &config.source {
-        Source::Kubernetes { kubeconfig } => {
-            kubernetes::run(kubeconfig.as_deref(), config_map, events, &counters).await
-        }
-        Source::Directory(folder) => directory::run(folder, config_map, events, &counters).await,
-    }
+    source::run(&config.source, &config.coredns_configmap, events, &counters).await
 }

@@ -31,6 +31,8 @@ pub enum Verb {
         #[command(flatten)]
         inspect: InspectArguments,
     },
+    /// Show the Service environment variables that kubelet gives a Pod.
+    Env(EnvArguments),
     /// Remove links, maps and what else the agent left in place.
     Uninstall(UninstallArguments),
 }
@@ -41,6 +43,31 @@ pub struct InspectArguments {
     /// Folder of the pinned maps and links.
     #[arg(long, env = "NODEDNS_PIN_DIR", value_name = "DIR", default_value = PIN_DIR)]
     pub pin_dir: PathBuf,
+    /// Form of the output.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+}
+
+/// Flags of `nodedns env`.
+#[derive(Debug, Args)]
+pub struct EnvArguments {
+    /// Namespace of the Pod.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: String,
+    /// Where objects come from: `kubernetes`, or a folder of manifests.
+    #[arg(
+        long,
+        env = "NODEDNS_SOURCE",
+        value_name = "kubernetes|DIR",
+        default_value = "kubernetes"
+    )]
+    pub source: String,
+    /// Kubeconfig instead of the service account or the usual places.
+    #[arg(long, env = "NODEDNS_KUBECONFIG", value_name = "PATH")]
+    pub kubeconfig: Option<PathBuf>,
+    /// What the Pod says of enableServiceLinks.
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub enable_service_links: bool,
     /// Form of the output.
     #[arg(short, long, value_enum, default_value_t = Output::Text)]
     pub output: Output,

@@ -34,6 +34,22 @@ pub enum Source {
     Directory(PathBuf),
 }
 
+impl Source {
+    /// Checks what was typed: `kubernetes`, or a folder. Errors name the flag.
+    pub fn new(source: &str, kubeconfig: Option<PathBuf>) -> Result<Self> {
+        if source == "kubernetes" {
+            return Ok(Self::Kubernetes { kubeconfig });
+        }
+        let folder = PathBuf::from(source);
+        ensure!(
+            folder.is_dir(),
+            "--source: {} is not a folder (say `kubernetes`, or a folder of manifests)",
+            folder.display()
+        );
+        Ok(Self::Directory(folder))
+    }
+}
+
 /// Where queries go that are not answered here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Upstream {
@@ -92,17 +108,6 @@ impl Config {
         }
         let v4 = local_ips.iter().filter(|ip| ip.is_ipv4()).count();
         ensure!(v4 <= LOCAL_IPS, "--local-ip: at most {LOCAL_IPS} IPv4 addresses, not {v4}");
-        let source = match arguments.source.as_str() {
-            "kubernetes" => Source::Kubernetes { kubeconfig: arguments.kubeconfig },
-            folder => Source::Directory(PathBuf::from(folder)),
-        };
-        if let Source::Directory(folder) = &source {
-            ensure!(
-                folder.is_dir(),
-                "--source: {} is not a folder (say `kubernetes`, or a folder of manifests)",
-                folder.display()
-            );
-        }
         ensure!(
             arguments.staleness_limit > 0,
             "--staleness-limit: 0 would leave nothing to answer"
@@ -113,7 +118,7 @@ impl Config {
             check_upstreams(servers, &own)?;
         }
         Ok(Self {
-            source,
+            source: Source::new(&arguments.source, arguments.kubeconfig)?,
             cluster_domain: arguments.cluster_domain.as_deref().map(parse_domain).transpose()?,
             coredns_configmap: parse_object_name(&arguments.coredns_configmap)?,
             upstream,

@@ -42,6 +42,8 @@ pub mod metrics;
 
 pub mod http;
 
+pub mod env;
+
 pub mod clock;
 pub mod lease;
 pub mod local_address;

@@ -3,13 +3,17 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::Error;
 use clap::Parser as _;
 use dns_user::{
     agent,
     args::{Arguments, LogFormat, Verb},
     config::Config,
-    inspect::{dump, status, uninstall},
+    inspect::{
+        dump,
+        env::{self, EnvQuery},
+        status, uninstall,
+    },
     logs,
 };
 use tracing::Level;
@@ -18,34 +22,30 @@ const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().verb) {
-        Ok(code) => code,
-        Err(reason) => {
-            logs::complain(&reason);
-            ExitCode::from(FAILED)
-        }
-    }
+    let Err((code, reason)) = run(Arguments::parse().verb) else { return ExitCode::SUCCESS };
+    logs::complain(&reason);
+    ExitCode::from(code)
 }
 
-fn run(verb: Verb) -> Result<ExitCode> {
-    match verb {
+/// Runs a verb; an error comes with its exit code.
+fn run(verb: Verb) -> Result<(), (u8, Error)> {
+    let done = match verb {
         Verb::Run(arguments) => {
             logs::start(arguments.log_format, arguments.log_level);
-            let config = match Config::new(*arguments) {
-                Ok(config) => config,
-                Err(reason) => {
-                    logs::complain(&reason);
-                    return Ok(ExitCode::from(WRONG_USAGE));
-                }
-            };
-            agent::run_until_signal(config)?;
+            let config = Config::new(*arguments).map_err(|reason| (WRONG_USAGE, reason))?;
+            agent::run_until_signal(config)
         }
-        Verb::Status(arguments) => status::status(&arguments)?,
-        Verb::Dump { name, inspect } => dump::dump(name.as_deref(), &inspect)?,
+        Verb::Status(arguments) => status::status(&arguments),
+        Verb::Dump { name, inspect } => dump::dump(name.as_deref(), &inspect),
+        Verb::Env(arguments) => {
+            logs::start(LogFormat::Text, Level::WARN);
+            let query = EnvQuery::new(arguments).map_err(|reason| (WRONG_USAGE, reason))?;
+            env::env(&query)
+        }
         Verb::Uninstall(arguments) => {
             logs::start(LogFormat::Text, Level::WARN);
-            uninstall::uninstall(&arguments)?;
+            uninstall::uninstall(&arguments)
         }
-    }
-    Ok(ExitCode::SUCCESS)
+    };
+    done.map_err(|reason| (FAILED, reason))
 }

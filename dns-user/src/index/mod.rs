@@ -57,7 +57,12 @@ impl Index {
 
     /// Whether every kind has been listed, so that what is absent does not exist.
     pub fn is_synced(&self) -> bool {
-        Kind::ALL.iter().all(|kind| self.listed.contains(kind))
+        Kind::ALL.into_iter().all(|kind| self.has_listed(kind))
+    }
+
+    /// Whether all objects of that kind are known.
+    pub fn has_listed(&self, kind: Kind) -> bool {
+        self.listed.contains(&kind)
     }
 
     /// Whether the Namespace object exists.

@@ -175,8 +175,9 @@ fn synced_when_every_kind_has_listed() {
     let mut index = Index::default();
     apply(&mut index, mk_namespace("prod"));
     for kind in Kind::ALL {
-        assert!(!index.is_synced(), "before {kind}");
+        assert!(!index.is_synced() && !index.has_listed(kind), "before {kind}");
         index.apply(Event::Listed(kind, vec![]));
+        assert!(index.has_listed(kind), "after {kind}");
     }
     assert!(index.is_synced());
 }

@@ -1,6 +1,8 @@
-//! The verbs that look at pinned state, whether or not an agent runs.
+//! The verbs that show something, whether or not an agent runs: pinned state,
+//! or what a source says.
 
 pub mod dump;
+pub mod env;
 pub mod status;
 pub mod uninstall;
 

@@ -23,13 +23,19 @@ pub(crate) fn mk_service(name: &str, cluster_ips: &str) -> Object {
         "None" => ServiceKind::Headless,
         _ => ServiceKind::ClusterIp(ips.map(|ip| ip.parse().unwrap()).collect()),
     };
-    Object::Service(Service { name: mk_name(name), kind, ports: vec![mk_port()] })
+    Object::Service(Service {
+        name: mk_name(name),
+        kind,
+        cluster_ip_text: None,
+        ports: vec![mk_port()],
+    })
 }
 
 /// Returns a Service that is an alias.
 pub(crate) fn mk_external_name(name: &str, target: &str) -> Object {
     let kind = ServiceKind::ExternalName(target.into());
-    Object::Service(Service { name: mk_name(name), kind, ports: vec![] })
+    let name = mk_name(name);
+    Object::Service(Service { name, kind, cluster_ip_text: None, ports: vec![] })
 }
 
 /// Returns a slice whose ready endpoints have the addresses of a comma-separated

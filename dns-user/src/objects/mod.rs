@@ -124,6 +124,9 @@ pub struct Service {
     pub name: ObjectName,
     /// Type and addresses.
     pub kind: ServiceKind,
+    /// The first clusterIP as the object writes it, which Pods are told literally;
+    /// None when it is the usual text of that address.
+    pub cluster_ip_text: Option<Box<str>>,
     /// Ports in spec order.
     pub ports: Vec<Port>,
 }

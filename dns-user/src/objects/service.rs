@@ -17,27 +17,34 @@ impl TryFrom<api::Service> for Service {
     fn try_from(object: api::Service) -> Result<Self> {
         let mut spec = object.spec.unwrap_or_default();
         let ports = spec.ports.take().unwrap_or_default();
+        let (kind, cluster_ip_text) = convert_kind(spec)?;
         Ok(Self {
             name: ObjectName::from_metadata(object.metadata)?,
-            kind: convert_kind(spec)?,
+            kind,
+            cluster_ip_text,
             ports: ports.into_iter().map(convert_port).collect::<Result<_>>()?,
         })
     }
 }
 
-fn convert_kind(spec: api::ServiceSpec) -> Result<ServiceKind> {
+/// Returns the kind, and the first clusterIP when its text is an unusual one.
+fn convert_kind(spec: api::ServiceSpec) -> Result<(ServiceKind, Option<Box<str>>)> {
     if spec.type_.as_deref() == Some("ExternalName") {
-        return Ok(ServiceKind::ExternalName(spec.external_name.unwrap_or_default()));
+        let target = spec.external_name.unwrap_or_default();
+        return Ok((ServiceKind::ExternalName(target), None));
     }
     let mut cluster_ips = spec.cluster_ips.unwrap_or_default();
     if cluster_ips.is_empty() {
         cluster_ips.extend(spec.cluster_ip);
     }
     if cluster_ips.first().is_some_and(|ip| ip == HEADLESS) {
-        return Ok(ServiceKind::Headless);
+        return Ok((ServiceKind::Headless, None));
     }
-    let allocated = cluster_ips.iter().filter(|ip| !ip.is_empty());
-    Ok(ServiceKind::ClusterIp(allocated.map(|ip| parse_ip(ip)).collect::<Result<_>>()?))
+    cluster_ips.retain(|ip| !ip.is_empty());
+    let ips = cluster_ips.iter().map(|ip| parse_ip(ip)).collect::<Result<Vec<_>>>()?;
+    let first = cluster_ips.into_iter().next().zip(ips.first());
+    let unusual = first.filter(|(text, ip)| *text != ip.to_string()).map(|(text, _)| text.into());
+    Ok((ServiceKind::ClusterIp(ips), unusual))
 }
 
 fn convert_port(port: api::ServicePort) -> Result<Port> {
@@ -107,6 +114,23 @@ mod tests {
         ];
         for (name, spec, expect) in cases {
             assert_eq!(convert(&spec).map(|service| service.kind), Ok(expect), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_unusual_text_of_the_first_cluster_ip_is_kept() {
+        let cases = [
+            (json!({"clusterIP": "10.96.1.1"}), None),
+            (json!({"clusterIPs": ["fd00::1", "FD00::2"]}), None),
+            (json!({"clusterIP": "FD00::1"}), Some("FD00::1")),
+            (json!({"clusterIPs": ["fd00:0::1", "10.96.1.1"]}), Some("fd00:0::1")),
+            (json!({"clusterIP": "::ffff:10.96.1.1"}), Some("::ffff:10.96.1.1")),
+            (json!({"clusterIP": "None"}), None),
+            (json!(null), None),
+        ];
+        for (spec, expect) in cases {
+            let text = convert(&spec).map(|service| service.cluster_ip_text);
+            assert_eq!(text, Ok(expect.map(Into::into)), "{spec}");
         }
     }
 

@@ -6,7 +6,29 @@ pub mod kubernetes;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::objects::Kind;
+use anyhow::Result;
+use tokio::sync::mpsc::Sender;
+
+use crate::{
+    config::Source,
+    objects::{Event, Kind, ObjectName},
+};
+
+/// Sends what `source` says until the receiver is gone. Of ConfigMaps only
+/// `config_map` counts. Fails only when the source cannot be used at all.
+pub async fn run(
+    source: &Source,
+    config_map: &ObjectName,
+    events: Sender<Event>,
+    counters: &SourceCounters,
+) -> Result<()> {
+    match source {
+        Source::Kubernetes { kubeconfig } => {
+            kubernetes::run(kubeconfig.as_deref(), config_map, events, counters).await
+        }
+        Source::Directory(folder) => directory::run(folder, config_map, events, counters).await,
+    }
+}
 
 /// What went wrong at a source so far, for the metrics.
 #[derive(Debug, Default)]
