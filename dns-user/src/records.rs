@@ -9,11 +9,8 @@ use std::{
 
 use crate::{
     index::Index,
-    objects::{ObjectName, ServiceKind},
+    objects::{ObjectName, ServiceKind, is_label},
 };
-
-/// Octets of a label at most (RFC 1035 section 2.3.4).
-const MAX_LABEL_LEN: usize = 63;
 
 /// Octets of a name as text without the final dot at most: 255 on the wire
 /// (RFC 1035 section 2.3.4), less the first length octet and the root.
@@ -110,6 +107,7 @@ pub fn service_records(
     let name = owner_name(service, &zone.name)?;
     let addresses = match &index.service(service)?.kind {
         ServiceKind::ClusterIp(cluster_ips) => cluster_ips.clone(),
+        ServiceKind::Headless if !index.has_all_slices(service) => return None,
         ServiceKind::Headless => ready_addresses(index, service)?,
         ServiceKind::ExternalName(_) => return None,
     };
@@ -136,12 +134,6 @@ fn ready_addresses(index: &Index, service: &ObjectName) -> Option<Vec<IpAddr>> {
         addresses.extend(slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses));
     }
     Some(addresses)
-}
-
-/// Whether a name of an object can be a label as it is.
-fn is_label(text: &str) -> bool {
-    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
-    (1..=MAX_LABEL_LEN).contains(&text.len()) && text.bytes().all(is_plain)
 }
 
 #[cfg(test)]

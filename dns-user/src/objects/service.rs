@@ -1,6 +1,6 @@
 //! From the API's Service.
 
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, ensure};
 use k8s_openapi::api::core::v1 as api;
 
 use super::{ObjectName, Port, Service, ServiceKind, parse_ip, parse_port_number};
@@ -26,12 +26,14 @@ impl TryFrom<api::Service> for Service {
 }
 
 fn convert_kind(spec: api::ServiceSpec) -> Result<ServiceKind> {
-    if spec.type_.as_deref() == Some("ExternalName") {
-        return Ok(ServiceKind::ExternalName(spec.external_name.unwrap_or_default()));
-    }
     let mut cluster_ips = spec.cluster_ips.unwrap_or_default();
     if cluster_ips.is_empty() {
         cluster_ips.extend(spec.cluster_ip);
+    }
+    if spec.type_.as_deref() == Some("ExternalName") {
+        let has_ip = cluster_ips.iter().any(|ip| parse_ip(ip).is_ok());
+        ensure!(!has_ip, "it is an alias with a clusterIP");
+        return Ok(ServiceKind::ExternalName(spec.external_name.unwrap_or_default()));
     }
     if cluster_ips.first().is_some_and(|ip| ip == HEADLESS) {
         return Ok(ServiceKind::Headless);
@@ -90,17 +92,12 @@ mod tests {
                 json!({"type": "LoadBalancer", "clusterIPs": ["10.96.1.1"]}),
                 cluster_ip(&["10.96.1.1"]),
             ),
-            (
-                "IPv4 in IPv6 clothes",
-                json!({"clusterIPs": ["::ffff:10.96.1.1"]}),
-                cluster_ip(&["10.96.1.1"]),
-            ),
             ("not allocated", json!({"clusterIP": "", "clusterIPs": [""]}), cluster_ip(&[])),
             ("nothing at all", json!(null), cluster_ip(&[])),
             ("headless", json!({"clusterIPs": ["None"]}), ServiceKind::Headless),
             ("headless, old form", json!({"clusterIP": "None"}), ServiceKind::Headless),
             (
-                "an alias, even with a clusterIP",
+                "an alias, even with `None` for a clusterIP",
                 json!({"type": "ExternalName", "externalName": "Www.example.com", "clusterIP": "None"}),
                 ServiceKind::ExternalName("Www.example.com".into()),
             ),
@@ -130,6 +127,14 @@ mod tests {
     fn unusable_ones_say_why() {
         let cases = [
             (json!({"clusterIP": "10.96.1.256"}), "\"10.96.1.256\" is not an IP address"),
+            (
+                json!({"clusterIPs": ["::ffff:10.96.1.1"]}),
+                "\"::ffff:10.96.1.1\" is not the canonical spelling of 10.96.1.1",
+            ),
+            (
+                json!({"type": "ExternalName", "clusterIP": "10.96.1.1"}),
+                "it is an alias with a clusterIP",
+            ),
             (json!({"clusterIPs": ["10.96.1.1", "None"]}), "\"None\" is not an IP address"),
             (json!({"clusterIP": "010.96.1.1"}), "\"010.96.1.1\" is not an IP address"),
             (json!({"clusterIP": "fe80::1%eth0"}), "\"fe80::1%eth0\" is not an IP address"),

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use crate::{
     corefile::{ZoneSettings, cluster_zone},
     index::Index,
-    objects::{Event, ObjectName},
+    objects::{Event, Kind, ObjectName},
     records::{Change, ClusterZone, Table, owner_name, service_records},
 };
 
@@ -109,6 +109,10 @@ impl State {
     /// Follows the Corefile of now. One that does not parse, or that is gone,
     /// leaves the settings as they are, as it does with CoreDNS.
     fn read_corefile(&mut self) {
+        if !self.index.is_sound(Kind::ConfigMap) {
+            self.keep_settings("CoreDNS's ConfigMap is malformed".to_owned());
+            return;
+        }
         let corefile = self.index.config_map().and_then(|map| map.corefile.as_deref());
         if corefile.is_none() && self.settings.is_some() {
             warn!("CoreDNS's Corefile is gone, its last settings stay");
@@ -121,13 +125,15 @@ impl State {
                 self.corefile_error = None;
                 self.settings = Some(settings);
             }
-            Err(error) => {
-                let reason = format!("{error:#}");
-                warn!("{reason}; the last good settings stay");
-                self.settings.get_or_insert(ZoneSettings::Forwarded { reason: reason.clone() });
-                self.corefile_error = Some(reason);
-            }
+            Err(error) => self.keep_settings(format!("{error:#}")),
         }
+    }
+
+    /// Keeps the last good settings, if there are any.
+    fn keep_settings(&mut self, reason: String) {
+        warn!("{reason}; the last good settings stay");
+        self.settings.get_or_insert(ZoneSettings::Forwarded { reason: reason.clone() });
+        self.corefile_error = Some(reason);
     }
 }
 
