@@ -34,6 +34,10 @@ pub struct ClusterZone {
     pub name: String,
     /// TTL of its records in seconds.
     pub ttl_s: u32,
+    /// TTL of the SOA record in a negative response, in seconds.
+    pub negative_ttl_s: u32,
+    /// The MINIMUM field of the SOA record, in seconds.
+    pub soa_minimum_s: u32,
     /// SOA serial: Unix seconds of the last change that was seen.
     pub serial: u32,
 }
@@ -148,7 +152,13 @@ mod tests {
     };
 
     fn mk_zone() -> ClusterZone {
-        ClusterZone { name: "cluster.local".into(), ttl_s: 30, serial: 1 }
+        ClusterZone {
+            name: "cluster.local".into(),
+            ttl_s: 30,
+            negative_ttl_s: 30,
+            soa_minimum_s: 30,
+            serial: 1,
+        }
     }
 
     fn mk_records(name: &str, a: &[&str], aaaa: &[&str]) -> NameRecords {

@@ -32,8 +32,6 @@ const MNAME: &[u8] = b"\x02ns\x03dns";
 const RNAME: &[u8] = b"\x0ahostmaster";
 /// Octets of the SOA's five numbers.
 const SOA_NUMBERS: usize = 20;
-/// The SOA's TTL is at most this (CoreDNS).
-const SOA_TTL_MAX_S: u32 = 300;
 
 /// What a response says.
 #[derive(Clone, Debug)]
@@ -218,14 +216,13 @@ impl Writer<'_> {
             Names::Pointers => POINTER,
         };
         self.write_name(self.zone_start);
-        let ttl_s = self.zone.ttl_s.min(SOA_TTL_MAX_S);
-        self.write_fixed(TYPE_SOA, ttl_s, Self::soa_rdata_octets(zone));
+        self.write_fixed(TYPE_SOA, self.zone.negative_ttl_s, Self::soa_rdata_octets(zone));
         for labels in [MNAME, RNAME] {
             self.octets.extend_from_slice(labels);
             self.write_name(self.zone_start);
         }
         // Serial, refresh, retry, expire, minimum.
-        for number in [self.zone.serial, 7200, 1800, 86400, self.zone.ttl_s] {
+        for number in [self.zone.serial, 7200, 1800, 86400, self.zone.soa_minimum_s] {
             self.octets.extend_from_slice(&number.to_be_bytes());
         }
     }

@@ -71,7 +71,13 @@ fn mk_table() -> Table {
         ("v6end.prod.svc", vec!["fd00:10:244:7::"]),
     ];
     let mut table = Table {
-        zone: Some(ClusterZone { name: ZONE.to_owned(), ttl_s: 30, serial: 0 }),
+        zone: Some(ClusterZone {
+            name: ZONE.to_owned(),
+            ttl_s: 30,
+            negative_ttl_s: 30,
+            soa_minimum_s: 30,
+            serial: 0,
+        }),
         ..Table::default()
     };
     for (name, addresses) in names {
@@ -204,7 +210,8 @@ fn owner_is_spelled_as_asked() {
 #[test]
 fn soa_follows_the_zone_and_the_spelling() {
     let mut table = mk_table();
-    table.zone.as_mut().unwrap().ttl_s = 3600;
+    table.zone.as_mut().unwrap().negative_ttl_s = 300;
+    table.zone.as_mut().unwrap().soa_minimum_s = 3600;
     table.zone.as_mut().unwrap().serial = 77;
     let query = mk_query("DB.prod.svc.Cluster.LOCAL", 28, None);
     let response = answer(&query, UDP, &table).unwrap();

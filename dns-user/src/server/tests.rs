@@ -57,7 +57,13 @@ fn mk_rig(upstreams: &[SocketAddr]) -> Rig {
         aaaa: vec![],
     };
     let table = Arc::new(RwLock::new(Table {
-        zone: Some(ClusterZone { name: "test".to_owned(), ttl_s: 30, serial: 0 }),
+        zone: Some(ClusterZone {
+            name: "test".to_owned(),
+            ttl_s: 30,
+            negative_ttl_s: 30,
+            soa_minimum_s: 30,
+            serial: 0,
+        }),
         names: [("web.test".to_owned(), Arc::new(records))].into(),
     }));
     let sockets = Sockets::bind(&[Ipv4Addr::LOCALHOST.into()], 0).unwrap();

@@ -99,9 +99,13 @@ impl State {
 
     fn zone(&self) -> Option<ClusterZone> {
         match self.settings.as_ref()? {
-            ZoneSettings::Answered { zone, ttl_s } => {
-                Some(ClusterZone { name: zone.clone(), ttl_s: *ttl_s, serial: self.serial })
-            }
+            ZoneSettings::Answered(settings) => Some(ClusterZone {
+                name: settings.zone.clone(),
+                ttl_s: settings.ttls.data_s,
+                negative_ttl_s: settings.ttls.negative_s,
+                soa_minimum_s: settings.ttls.minimum_s,
+                serial: self.serial,
+            }),
             ZoneSettings::Forwarded { .. } => None,
         }
     }
@@ -150,11 +154,11 @@ fn update(
 
 fn log_settings(settings: &ZoneSettings, has_corefile: bool) {
     match settings {
-        ZoneSettings::Answered { zone, ttl_s } if has_corefile => {
-            info!(zone, ttl_s, "the cluster's zone is answered as CoreDNS's Corefile says");
+        ZoneSettings::Answered(settings) if has_corefile => {
+            info!(?settings, "the cluster's zone is answered as CoreDNS's Corefile says");
         }
-        ZoneSettings::Answered { zone, ttl_s } => {
-            warn!(zone, ttl_s, "no Corefile of CoreDNS found, its defaults are assumed");
+        ZoneSettings::Answered(settings) => {
+            warn!(?settings, "no Corefile of CoreDNS found, its defaults are assumed");
         }
         ZoneSettings::Forwarded { reason } => {
             warn!("all names of the cluster are left to CoreDNS: {reason}");
