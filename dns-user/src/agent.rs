@@ -16,6 +16,7 @@ use tracing::{info, warn};
 
 use crate::{
     args,
+    cluster::Cluster,
     config::{Config, Source, Upstream},
     datapath::{
         attach::Attachments,
@@ -31,7 +32,6 @@ use crate::{
     metrics::Metrics,
     objects::Event,
     pipeline::Pipeline,
-    records::Table,
     server::{Responder, Sockets},
     source::{SourceCounters, directory, kubernetes},
     state::State,
@@ -90,12 +90,12 @@ async fn start(config: Config) -> Result<JoinSet<Result<()>>> {
     };
     let datapath = load_datapath(&config)?;
     let state = State::new(config.cluster_domain.clone());
-    let table = Arc::clone(state.table());
+    let cluster = Arc::clone(state.cluster());
     let health = Arc::new(Health::new(LEASE_LIMIT));
     let first = own.first().copied().context("no address to answer for")?;
     let sources = Arc::new(SourceCounters::default());
     let metrics = Arc::new(Metrics::new(
-        Arc::clone(&table),
+        Arc::clone(&cluster),
         Arc::clone(&health),
         Arc::clone(&sources),
         first,
@@ -106,7 +106,7 @@ async fn start(config: Config) -> Result<JoinSet<Result<()>>> {
 
     let mut tasks = JoinSet::new();
     let forwarder = Forwarder::new(upstreams, own, Schedule::default(), metrics.upstream());
-    serve(&mut tasks, &config, table, forwarder, &metrics, &health).await?;
+    serve(&mut tasks, &config, cluster, forwarder, &metrics, &health).await?;
     let store = match datapath {
         None => {
             health.set_datapath(DatapathState::Off);
@@ -145,13 +145,13 @@ fn load_datapath(config: &Config) -> Result<Option<(Loaded, Pins)>> {
 async fn serve(
     tasks: &mut JoinSet<Result<()>>,
     config: &Config,
-    table: Arc<RwLock<Table>>,
+    cluster: Arc<RwLock<Cluster>>,
     forwarder: Forwarder,
     metrics: &Arc<Metrics>,
     health: &Arc<Health>,
 ) -> Result<()> {
     let sockets = Sockets::bind(&config.local_ips, DNS_PORT)?;
-    let responder = Responder::new(table, Arc::new(forwarder), Arc::clone(metrics));
+    let responder = Responder::new(cluster, Arc::new(forwarder), Arc::clone(metrics));
     tasks.spawn(sockets.serve(Arc::new(responder)));
     health.set_sockets_open(true);
     let listener = http::bind(config.metrics_listen, "--metrics-listen").await?;

@@ -3,7 +3,10 @@
 use anyhow::{Result, ensure};
 use k8s_openapi::api::discovery::v1 as api;
 
-use super::{Endpoint, EndpointSlice, ObjectName, Port, is_label, parse_ip, parse_port_number};
+use super::{
+    Endpoint, EndpointSlice, ObjectName, Port, check_port_text, is_label, parse_ip,
+    parse_port_number,
+};
 
 /// Label that names the Service of a slice.
 pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -54,11 +57,10 @@ fn convert_endpoint(endpoint: api::Endpoint) -> Result<Endpoint> {
 }
 
 fn convert_port(port: api::EndpointPort) -> Result<Port> {
-    Ok(Port {
-        name: port.name.unwrap_or_default(),
-        protocol: port.protocol.unwrap_or_default(),
-        number: port.port.map(parse_port_number).transpose()?,
-    })
+    let (name, protocol) = (port.name.unwrap_or_default(), port.protocol.unwrap_or_default());
+    check_port_text(&name)?;
+    check_port_text(&protocol)?;
+    Ok(Port { name, protocol, number: port.port.map(parse_port_number).transpose()? })
 }
 
 #[cfg(test)]

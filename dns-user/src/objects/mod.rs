@@ -261,6 +261,13 @@ fn parse_port_number(number: i32) -> Result<u16> {
     u16::try_from(number).with_context(|| format!("{number} is not a port number"))
 }
 
+/// Checks what a port is called: empty, or a label in any spelling.
+fn check_port_text(text: &str) -> Result<()> {
+    let is_sound = text.is_empty() || is_label(&text.to_ascii_lowercase());
+    ensure!(is_sound, "{text:?} is not the name or the protocol of a port");
+    Ok(())
+}
+
 /// What a source says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {

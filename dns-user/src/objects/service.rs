@@ -3,7 +3,7 @@
 use anyhow::{Error, Result, ensure};
 use k8s_openapi::api::core::v1 as api;
 
-use super::{ObjectName, Port, Service, ServiceKind, parse_ip, parse_port_number};
+use super::{ObjectName, Port, Service, ServiceKind, check_port_text, parse_ip, parse_port_number};
 
 /// Stands for the first clusterIP of a headless Service.
 const HEADLESS: &str = "None";
@@ -43,11 +43,11 @@ fn convert_kind(spec: api::ServiceSpec) -> Result<ServiceKind> {
 }
 
 fn convert_port(port: api::ServicePort) -> Result<Port> {
-    Ok(Port {
-        name: port.name.unwrap_or_default(),
-        protocol: port.protocol.unwrap_or_else(|| DEFAULT_PROTOCOL.to_owned()),
-        number: Some(parse_port_number(port.port)?),
-    })
+    let name = port.name.unwrap_or_default();
+    let protocol = port.protocol.unwrap_or_else(|| DEFAULT_PROTOCOL.to_owned());
+    check_port_text(&name)?;
+    check_port_text(&protocol)?;
+    Ok(Port { name, protocol, number: Some(parse_port_number(port.port)?) })
 }
 
 #[cfg(test)]
@@ -138,6 +138,10 @@ mod tests {
             (json!({"clusterIPs": ["10.96.1.1", "None"]}), "\"None\" is not an IP address"),
             (json!({"clusterIP": "010.96.1.1"}), "\"010.96.1.1\" is not an IP address"),
             (json!({"clusterIP": "fe80::1%eth0"}), "\"fe80::1%eth0\" is not an IP address"),
+            (
+                json!({"ports": [{"port": 1, "name": "a b"}]}),
+                "\"a b\" is not the name or the protocol of a port",
+            ),
             (json!({"ports": [{"port": -1}]}), "-1 is not a port number"),
             (json!({"ports": [{"port": 65536}]}), "65536 is not a port number"),
             (json!({"ports": [{"port": 1_u64 << 40}]}), "it does not have the fields of its kind"),
