@@ -81,25 +81,29 @@ pub(super) fn find<'a>(
     /// Labels left of `svc` at most: port, protocol, Service, Namespace.
     const LABELS_MAX: usize = 4;
     let Some((kind, labels)) = labels.split_last() else { return Ok(Candidates::default()) };
-    if ![b"svc", b"pod"].contains(&kind.first_chunk().unwrap_or(b"   "))
-        || kind.len() != 3
-        || labels.len() > LABELS_MAX
-    {
+    let is_pod = match *kind {
+        b"svc" => false,
+        b"pod" => true,
+        _ => return Err(Failure::NoSuchName),
+    };
+    if labels.len() > LABELS_MAX {
         return Err(Failure::NoSuchName);
     }
     let Some((namespace, labels)) = labels.split_last() else { return Ok(Candidates::default()) };
     let namespace = as_text(namespace).ok_or(Failure::NoSuchName)?;
     known(index.namespace(namespace))?;
-    match (*kind, labels.split_last()) {
-        (b"pod", None) if settings.pods == Pods::Disabled => Err(Failure::NoSuchName),
-        (_, None) => Ok(Candidates::default()),
-        (b"pod", Some((name, _))) => find_pod(settings.pods, namespace, name),
-        (_, Some((service, prefix))) => {
-            let service = as_text(service).ok_or(Failure::NoSuchName)?;
-            let (namespace, name) = (namespace.to_owned(), service.to_owned());
-            find_service(index, settings.endpoints, &ObjectName { namespace, name }, prefix)
-        }
+    let Some((name, prefix)) = labels.split_last() else {
+        return match (is_pod, settings.pods) {
+            (true, Pods::Disabled) => Err(Failure::NoSuchName),
+            _ => Ok(Candidates::default()),
+        };
+    };
+    let name = as_text(name).ok_or(Failure::NoSuchName)?;
+    if is_pod {
+        return find_pod(settings.pods, namespace, name);
     }
+    let service = ObjectName { namespace: namespace.to_owned(), name: name.to_owned() };
+    find_service(index, settings.endpoints, &service, prefix)
 }
 
 /// Returns the candidates of a Service's own name.
@@ -120,8 +124,7 @@ fn known<T>(known: Known<T>) -> Result<T, Failure> {
     }
 }
 
-fn find_pod<'a>(mode: Pods, namespace: &str, name: &[u8]) -> Result<Candidates<'a>, Failure> {
-    let name = as_text(name).ok_or(Failure::NoSuchName)?;
+fn find_pod<'a>(mode: Pods, namespace: &str, name: &str) -> Result<Candidates<'a>, Failure> {
     let is_v4 = name.matches('-').count() == 3 && !name.contains("--");
     let ip = name.replace('-', if is_v4 { "." } else { ":" });
     let ip: IpAddr = ip.parse().map_err(|_not_an_address| Failure::NoSuchName)?;

@@ -206,11 +206,13 @@ fn all_names(index: &Index, settings: &ClusterSettings) -> HashMap<String, Arc<N
 
 fn log_settings(settings: &ZoneSettings, has_corefile: bool) {
     match settings {
-        ZoneSettings::Answered(settings) if has_corefile => {
-            info!(?settings, "the cluster's zone is answered as CoreDNS's Corefile says");
-        }
-        ZoneSettings::Answered(settings) => {
-            warn!(?settings, "no Corefile of CoreDNS found, its defaults are assumed");
+        ZoneSettings::Answered(ClusterSettings { zone, ttls, pods, reverse_zones, .. }) => {
+            let (ttl_s, reverse) = (ttls.data_s, reverse_zones.len());
+            if has_corefile {
+                info!(zone, ttl_s, ?pods, reverse, "answering as CoreDNS's Corefile says");
+            } else {
+                warn!(zone, ttl_s, "no Corefile of CoreDNS found, its defaults are assumed");
+            }
         }
         ZoneSettings::Forwarded { reason } => {
             warn!("all names of the cluster are left to CoreDNS: {reason}");

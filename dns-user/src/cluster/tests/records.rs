@@ -1,6 +1,6 @@
 //! The records of the kernel's names.
 
-use super::service_records;
+use super::super::service_records;
 use crate::{
     corefile::{ClusterSettings, ZoneSettings, cluster_zone},
     index::Index,
