@@ -2,11 +2,14 @@
 //! here; whatever else alters its answers leaves the zone to CoreDNS.
 
 mod model;
+mod options;
+mod reverse;
 mod ttls;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::parser::{Corefile, Directive, ServerBlock, has_variable};
+use options::Options;
 
 pub use model::{ClusterSettings, EndpointNames, Forwarded, Pods, ReverseZone, Ttls, ZoneSettings};
 
@@ -15,9 +18,6 @@ pub const DEFAULT_ZONE: &str = "cluster.local";
 
 /// TTL in seconds of CoreDNS's `kubernetes` plugin without a `ttl`.
 pub const DEFAULT_TTL_S: u32 = 5;
-
-/// Greatest `ttl` in seconds that the plugin takes.
-const MAX_TTL_S: u32 = 3600;
 
 /// Name of the plugin that answers for the cluster.
 const KUBERNETES: &str = "kubernetes";
@@ -66,19 +66,6 @@ const HARMLESS_PLUGINS: &[HarmlessPlugin] = &[
     ("loadbalance", is_round_robin),
     // Entries for other names, asked before `kubernetes`.
     ("hosts", is_empty_hosts),
-];
-
-/// Options of `kubernetes` under which answers stay what they are; those that are
-/// modelled are read for what they say.
-const HARMLESS_OPTIONS: &[&str] = &[
-    // How CoreDNS talks to the API server, and for how long it waits at its start.
-    "apiserver_burst",
-    "apiserver_max_inflight",
-    "apiserver_qps",
-    "startup_timeout",
-    // Without effect since years, still found in old files.
-    "resyncperiod",
-    "upstream",
 ];
 
 /// Reads what CoreDNS is set up to answer. `domain` stands for the zone of the
@@ -143,7 +130,7 @@ fn read_settings(file: &Corefile, domain: Option<&str>) -> Result<ZoneSettings> 
     };
     Ok(ZoneSettings::Answered(ClusterSettings {
         ttls: ttls::read(server.block, &zone, options.ttl_s)?,
-        reverse_zones: reverse_zones(file, server, &zone, &options),
+        reverse_zones: reverse::zones(file, server, &zone, &options),
         pods: options.pods,
         endpoints: options.endpoints,
         shuffles: has("loadbalance"),
@@ -154,40 +141,6 @@ fn read_settings(file: &Corefile, domain: Option<&str>) -> Result<ZoneSettings> 
         },
         zone,
     }))
-}
-
-/// Returns the reverse zones that are answered from here; none when there is any
-/// doubt about them.
-fn reverse_zones(
-    file: &Corefile,
-    server: Server<'_>,
-    zone: &str,
-    options: &Options,
-) -> Vec<ReverseZone> {
-    let zones = server.zones();
-    // Their records name the first zone that is not a reverse one.
-    let primary = server.primary_zone().filter(|primary| !has_variable(primary));
-    let is_known = |zone: &String| !has_variable(zone) && !zone.contains('/');
-    let reads_hosts = server.block.directives.iter().any(|plugin| plugin.name == "hosts");
-    if primary.is_none_or(|primary| primary != *zone) || !zones.iter().all(is_known) || reads_hosts
-    {
-        return Vec::new();
-    }
-    let reverse: Vec<_> = zones.into_iter().filter(|zone| is_reverse(zone)).collect();
-    let read = |name: &String| {
-        check_routing(file, server.block, name).ok()?;
-        let is_apart =
-            |other: &String| other == name || !(is_within(name, other) || is_within(other, name));
-        let related = |other: &String| {
-            other.contains('/') || is_within(name, other) || is_within(other, name)
-        };
-        reverse.iter().all(is_apart).then_some(ReverseZone {
-            ttls: ttls::read(server.block, name, options.ttl_s).ok()?,
-            passes_on: options.fallthrough.iter().any(related),
-            name: name.clone(),
-        })
-    };
-    reverse.iter().filter_map(read).collect()
 }
 
 /// A server block and its `kubernetes` plugin.
@@ -296,75 +249,6 @@ fn check_plugins(block: &ServerBlock) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// The options of `kubernetes` that are modelled.
-struct Options {
-    ttl_s: u32,
-    pods: Pods,
-    endpoints: EndpointNames,
-    /// Zones whose unknown names are passed on.
-    fallthrough: Vec<String>,
-}
-
-impl Options {
-    /// Fails when an option is not modelled.
-    fn read(plugin: &Directive, zone: &str) -> Result<Self> {
-        let mut options = Self {
-            ttl_s: DEFAULT_TTL_S,
-            pods: Pods::Disabled,
-            endpoints: EndpointNames::Address,
-            fallthrough: Vec::new(),
-        };
-        for option in &plugin.block {
-            let is_modelled = options.read_one(option, zone)?;
-            ensure!(
-                is_modelled,
-                "line {} of the Corefile, `{}` of the kubernetes plugin, may alter answers for the cluster",
-                option.line,
-                show(option)
-            );
-        }
-        Ok(options)
-    }
-
-    /// Returns whether the option is modelled.
-    fn read_one(&mut self, option: &Directive, zone: &str) -> Result<bool> {
-        match option.name.as_str() {
-            "ttl" => {
-                let ttl = option.args.first().and_then(|ttl| ttl.parse().ok());
-                self.ttl_s = ttl.filter(|ttl| *ttl <= MAX_TTL_S).with_context(|| {
-                    format!("line {} of the Corefile, `{}`: not a TTL", option.line, show(option))
-                })?;
-            }
-            "pods" => {
-                self.pods = match option.args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-                    ["disabled"] => Pods::Disabled,
-                    ["insecure"] => Pods::Insecure,
-                    ["verified"] => Pods::Verified,
-                    _ => return Ok(false),
-                };
-            }
-            "noendpoints" => self.endpoints = EndpointNames::None,
-            "endpoint_pod_names" if self.endpoints == EndpointNames::None => {}
-            "endpoint_pod_names" => self.endpoints = EndpointNames::Pod,
-            "fallthrough" => {
-                self.fallthrough.extend(option.args.iter().map(|zone| normalize(zone)));
-                return Ok(passes_on_others_only(option, zone));
-            }
-            name => return Ok(HARMLESS_OPTIONS.contains(&name)),
-        }
-        Ok(true)
-    }
-}
-
-/// Whether `fallthrough` names zones, and none that has to do with `zone`.
-fn passes_on_others_only(option: &Directive, zone: &str) -> bool {
-    let is_other = |arg: &String| {
-        let other = normalize(arg);
-        !has_variable(arg) && !is_within(zone, &other) && !is_within(&other, zone)
-    };
-    !option.args.is_empty() && option.args.iter().all(is_other)
 }
 
 fn always(_: &Directive) -> bool {
