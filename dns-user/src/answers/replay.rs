@@ -191,6 +191,7 @@ fn assert_same(case: &str, ours: &[u8], theirs: &[u8]) {
     assert_eq!(ours[..HEADER], theirs[..HEADER], "{case}: header\n{our}\n{their}");
     assert_eq!(our.queries, their.queries, "{case}: Question");
     assert_eq!(our.edns, their.edns, "{case}: OPT");
+    let mut is_ordered = true;
     let is_truncated = Header::parse(ours).unwrap().flags & TC != 0;
     for (name, our, their) in [
         ("Answer", &our.answers, &their.answers),
@@ -198,6 +199,7 @@ fn assert_same(case: &str, ours: &[u8], theirs: &[u8]) {
         ("Additional", &our.additionals, &their.additionals),
     ] {
         let ((our_lines, our_ttls), (their_lines, their_ttls)) = (section(our), section(their));
+        is_ordered &= our.len() < 2 && our_ttls == their_ttls;
         if is_truncated {
             assert_eq!(our_lines.len(), their_lines.len(), "{case}: {name}");
         } else if our_ttls == their_ttls {
@@ -210,6 +212,9 @@ fn assert_same(case: &str, ours: &[u8], theirs: &[u8]) {
             assert!(our_ttls.iter().zip(&their_ttls).all(is_aged), "{case}: TTL");
             assert_eq!(lower_case(&our_lines), lower_case(&their_lines), "{case}: {name}");
         }
+    }
+    if is_ordered {
+        assert_eq!(ours, theirs, "{case}: octets");
     }
 }
 

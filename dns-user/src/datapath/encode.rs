@@ -208,6 +208,22 @@ mod tests {
     }
 
     #[test]
+    fn the_soa_has_ttls_of_its_own() {
+        let given = ClusterZone {
+            name: "cluster.local".to_owned(),
+            ttl_s: 60,
+            negative_ttl_s: 5,
+            soa_minimum_s: 3600,
+            serial: 7,
+        };
+        let zone = zone(&given).unwrap();
+        let soa: Vec<u8> = zone.soa.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        assert_eq!(zone.ttl_s, 60);
+        assert_eq!(soa[6..10], 5_u32.to_be_bytes(), "after owner, type and class");
+        assert_eq!(soa[50..54], 3600_u32.to_be_bytes(), "at its end");
+    }
+
+    #[test]
     fn only_plain_names_are_stored() {
         let long = |n: usize| format!("{}.{}.svc.cluster.local", "a".repeat(63), "b".repeat(n));
         for (name, stored) in [
