@@ -226,6 +226,29 @@ pub fn build_servfail(query: &[u8]) -> Vec<u8> {
     octets
 }
 
+/// Returns BADVERS (RFC 6891 6.1.3) for a query whose OPT has an unknown version.
+pub(super) fn build_badvers(query: &Query<'_>) -> Vec<u8> {
+    /// Extended RCODE, whose lower four bits are in the header.
+    const BADVERS: u8 = 16 >> 4;
+    let header = Header {
+        id: query.header.id,
+        flags: QR | query.header.flags & (RD | CD),
+        questions: 1,
+        answers: 0,
+        authorities: 0,
+        additionals: 1,
+    };
+    let mut octets = Vec::new();
+    write_header(&mut octets, header);
+    octets.extend_from_slice(query.question.octets);
+    octets.push(0);
+    octets.extend_from_slice(&TYPE_OPT.to_be_bytes());
+    // Size, extended RCODE, version and flags; no options.
+    octets.extend_from_slice(&[0, 0, BADVERS, 0, 0, 0]);
+    write_length(&mut octets, 0);
+    octets
+}
+
 fn write_header(octets: &mut Vec<u8>, header: Header) {
     let Header { id, flags, questions, answers, authorities, additionals } = header;
     for number in [id, flags, questions, answers, authorities, additionals] {

@@ -3,7 +3,7 @@
 //!
 //! Whatever is not decided here is forwarded to CoreDNS as it is, so that odd
 //! messages get exactly its answer: `None` is never "no such name".
-//! Decided are queries with at most an OPT of version 0. The response is
+//! Decided are queries with at most an OPT. The response is
 //! CoreDNS's, octet for octet, save the order of addresses and the serial of the
 //! SOA.
 
@@ -63,6 +63,9 @@ pub fn answer(query: &[u8], arrival: Arrival, cluster: &Cluster) -> Option<Vec<u
         return None;
     }
     let mut reply = cluster.lookup(&query.question)?;
+    if query.edns.as_ref().is_some_and(|edns| edns.version != 0) {
+        return Some(encode::build_badvers(&query));
+    }
     if cluster.shuffles() {
         // No client that takes the first address, and no truncated response,
         // favours one endpoint.

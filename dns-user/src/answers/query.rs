@@ -19,7 +19,7 @@ mod option {
     pub(super) const LOCAL: std::ops::RangeInclusive<u16> = 65001..=65534;
 }
 
-/// A query that has one question and at most an OPT, nothing else.
+/// A query that has one question and at most an OPT; octets after them do not count.
 #[derive(Debug)]
 pub(super) struct Query<'m> {
     /// The header.
@@ -33,6 +33,8 @@ pub(super) struct Query<'m> {
 /// What a response echoes of an OPT.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Edns {
+    /// Version, of which only 0 is known.
+    pub(super) version: u8,
     /// UDP payload size, as the client gave it.
     pub(super) size: u16,
     /// The upper eight flags (DO is the highest); the lower are not echoed.
@@ -43,7 +45,7 @@ pub(super) struct Edns {
 
 impl<'m> Query<'m> {
     /// Reads `message`. None when it is anything but a header, one question and
-    /// at most an OPT of version 0 whose options CoreDNS is known to accept.
+    /// at most an OPT whose options CoreDNS is known to accept.
     pub(super) fn parse(message: &'m [u8]) -> Option<Self> {
         let header = Header::parse(message)?;
         let counts = (header.questions, header.answers, header.authorities);
@@ -53,7 +55,9 @@ impl<'m> Query<'m> {
         let question = Question::parse(message)?;
         let rest = message.get(HEADER + question.octets.len()..)?;
         let edns = match header.additionals {
-            0 => rest.is_empty().then_some(None)?,
+            0 => None,
+            // A message may end before its last record.
+            1 if rest.is_empty() => None,
             1 => Some(Edns::parse(rest)?),
             _ => return None,
         };
@@ -62,18 +66,20 @@ impl<'m> Query<'m> {
 }
 
 impl Edns {
-    /// Reads an OPT that is all of `record`.
-    fn parse(record: &[u8]) -> Option<Self> {
-        let (head, rdata) = record.split_at_checked(OPT)?;
+    /// Reads an OPT from the start of `octets`.
+    fn parse(octets: &[u8]) -> Option<Self> {
+        let (head, rest) = octets.split_at_checked(OPT)?;
         let &[root, type_high, type_low, size_high, size_low, _, version, flags, _, _, _] = head
         else {
             return None;
         };
         let is_opt = root == 0 && u16::from_be_bytes([type_high, type_low]) == TYPE_OPT;
-        if !is_opt || version != 0 || usize::from(u16_at(head, 9)?) != rdata.len() {
+        if !is_opt {
             return None;
         }
+        let rdata = rest.get(..usize::from(u16_at(head, 9)?))?;
         Some(Self {
+            version,
             size: u16::from_be_bytes([size_high, size_low]),
             upper_flags: flags,
             options: echo_options(rdata)?,
