@@ -17,6 +17,7 @@ use tracing::{info, warn};
 
 use crate::{
     args,
+    cluster::Cluster,
     config::{Config, DNS_PORT},
     datapath::{
         attach::{self, Attachments},
@@ -32,7 +33,6 @@ use crate::{
     metrics::Metrics,
     objects::Event,
     pipeline::Pipeline,
-    records::Table,
     server::{Responder, Sockets},
     source::{self, SourceCounters},
     state::State,
@@ -99,13 +99,13 @@ async fn start(config: Config, tasks: &mut JoinSet<Result<()>>) -> Result<Arc<Fo
         local_address::place(&config.local_ips, interface).await?;
     }
     let state = State::new(config.cluster_domain.clone());
-    let table = Arc::clone(state.table());
+    let cluster = Arc::clone(state.cluster());
     let health = Arc::new(Health::new(LEASE_LIMIT));
     let sources = Arc::new(SourceCounters::default());
     let own = config.own_addresses();
     let first = own.first().copied().context("no address to answer for")?;
     let metrics =
-        Metrics::new(Arc::clone(&table), Arc::clone(&health), Arc::clone(&sources), first);
+        Metrics::new(Arc::clone(&cluster), Arc::clone(&health), Arc::clone(&sources), first);
     let metrics = Arc::new(metrics);
     // Ports that may be taken come before anything that others would notice.
     serve_http(tasks, &config, &metrics, &health).await?;
@@ -116,7 +116,7 @@ async fn start(config: Config, tasks: &mut JoinSet<Result<()>>) -> Result<Arc<Fo
     let (events, received) = mpsc::channel(EVENTS_MAX);
     let forwarder =
         Arc::new(Forwarder::new(upstreams, own, Schedule::default(), metrics.upstream()));
-    serve(tasks, &config, table, Arc::clone(&forwarder), &metrics, &health)?;
+    serve(tasks, &config, cluster, Arc::clone(&forwarder), &metrics, &health)?;
     let store = match datapath {
         None => {
             health.set_datapath(DatapathState::Off);
@@ -193,13 +193,13 @@ async fn serve_http(
 fn serve(
     tasks: &mut JoinSet<Result<()>>,
     config: &Config,
-    table: Arc<RwLock<Table>>,
+    cluster: Arc<RwLock<Cluster>>,
     forwarder: Arc<Forwarder>,
     metrics: &Arc<Metrics>,
     health: &Arc<Health>,
 ) -> Result<()> {
     let sockets = Sockets::bind(&config.local_ips, DNS_PORT)?;
-    let responder = Responder::new(table, forwarder, Arc::clone(metrics));
+    let responder = Responder::new(cluster, forwarder, Arc::clone(metrics));
     tasks.spawn(sockets.serve(Arc::new(responder)));
     health.set_sockets_open(true);
     Ok(())

@@ -84,7 +84,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{health::DatapathState, records::Table};
+    use crate::{cluster::Cluster, health::DatapathState};
 
     /// Returns what the server says to GET, head and body.
     async fn get_text(address: SocketAddr, path: &str) -> String {
@@ -126,9 +126,10 @@ mod tests {
 
     #[tokio::test]
     async fn metrics_are_served() {
-        let table = Arc::new(RwLock::new(Table::default()));
+        let cluster = Arc::new(RwLock::new(Cluster::default()));
         let health = Arc::new(Health::new(Duration::ZERO));
-        let metrics = Metrics::new(table, health, Arc::default(), (Ipv4Addr::LOCALHOST, 53).into());
+        let metrics =
+            Metrics::new(cluster, health, Arc::default(), (Ipv4Addr::LOCALHOST, 53).into());
         let (address, server) = spawn(metrics_routes(Arc::new(metrics))).await;
         let text = get_text(address, "/metrics").await;
         assert!(text.contains("content-type: application/openmetrics-text"), "{text}");

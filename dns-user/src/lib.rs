@@ -5,7 +5,7 @@
 //! says which Services changed, [`records`] makes owner names with addresses of
 //! a Service, and [`store`] brings the kernel's map to that state.
 //! A query that the kernel passes up goes `server -> answers -> forward`; it is
-//! answered from the same records.
+//! answered by [`cluster`], of which the kernel's records are a part.
 
 pub mod args;
 pub mod config;
@@ -19,6 +19,8 @@ pub mod corefile;
 pub mod index;
 
 pub mod records;
+
+pub mod cluster;
 
 pub mod state;
 

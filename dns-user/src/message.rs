@@ -33,17 +33,37 @@ pub const RCODE: u16 = 0x000f;
 pub const NOERROR: u16 = 0;
 /// RCODE: the server failed.
 pub const SERVFAIL: u16 = 2;
+/// RCODE: the name does not exist.
+pub const NXDOMAIN: u16 = 3;
+/// RCODE: the server refuses.
+pub const REFUSED: u16 = 5;
 
 /// Class IN.
 pub const CLASS_IN: u16 = 1;
 /// Type A.
 pub const TYPE_A: u16 = 1;
+/// Type NS.
+pub const TYPE_NS: u16 = 2;
+/// Type CNAME.
+pub const TYPE_CNAME: u16 = 5;
 /// Type SOA.
 pub const TYPE_SOA: u16 = 6;
+/// Type PTR.
+pub const TYPE_PTR: u16 = 12;
+/// Type TXT.
+pub const TYPE_TXT: u16 = 16;
 /// Type AAAA.
 pub const TYPE_AAAA: u16 = 28;
+/// Type SRV (RFC 2782).
+pub const TYPE_SRV: u16 = 33;
 /// Type OPT (RFC 6891 6.1.2).
 pub const TYPE_OPT: u16 = 41;
+/// Type DS (RFC 4034 5).
+pub const TYPE_DS: u16 = 43;
+/// Type IXFR (RFC 1995).
+pub const TYPE_IXFR: u16 = 251;
+/// Type AXFR (RFC 5936).
+pub const TYPE_AXFR: u16 = 252;
 
 /// The header, in host order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

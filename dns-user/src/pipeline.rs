@@ -77,24 +77,28 @@ impl Pipeline {
 
     /// Fills the maps for the first time.
     fn fill(&mut self) -> Result<()> {
-        let table = self.state.table().read().unwrap_or_else(PoisonError::into_inner);
+        let cluster = self.state.cluster().read().unwrap_or_else(PoisonError::into_inner);
         if let Some(store) = &mut self.store {
-            store.reconcile(&table)?;
+            store.reconcile(&cluster.table)?;
         }
-        info!(names = table.names.len(), "every kind has been listed");
+        info!(names = cluster.table.names.len(), "every kind has been listed");
         self.filled.send_replace(true);
         Ok(())
     }
 
     fn retry(&mut self) {
         if let Some(store) = &mut self.store {
-            store.retry(&self.state.table().read().unwrap_or_else(PoisonError::into_inner));
+            let cluster = self.state.cluster().read().unwrap_or_else(PoisonError::into_inner);
+            store.retry(&cluster.table);
         }
     }
 
     fn follow_upstreams(&self) {
         let Upstream::Services(services) = &self.upstream else { return };
-        let servers = upstreams::endpoints(self.state.index(), services);
+        let servers = {
+            let cluster = self.state.cluster().read().unwrap_or_else(PoisonError::into_inner);
+            upstreams::endpoints(&cluster.index, services)
+        };
         self.servers.send_if_modified(|old| {
             let is_new = **old != *servers;
             if servers.is_empty() && is_new {

@@ -148,7 +148,13 @@ fn frame(name: &str, qtype: u16, edns: Option<Edns>) -> Vec<u8> {
 fn subject(restores: u32) -> Loaded {
     let options = LoadOptions { restores, ..LoadOptions::new(None, &[LOCAL_IP]) };
     let mut loaded = load(&options).expect("the program loads");
-    let zone = ClusterZone { name: "cluster.local".to_owned(), ttl_s: 30, serial: 1 };
+    let zone = ClusterZone {
+        name: "cluster.local".to_owned(),
+        ttl_s: 30,
+        negative_ttl_s: 30,
+        soa_minimum_s: 30,
+        serial: 1,
+    };
     loaded.answers.set_zone(Some(&zone)).unwrap();
     loaded.lease.set(Lease { alive_until_ns: u64::MAX, serve_until_ns: u64::MAX }).unwrap();
     let v4 = |count: u8| (1..=count).map(|n| Ipv4Addr::new(10, 96, 0, n)).collect();

@@ -98,7 +98,13 @@ pub fn longest() -> String {
 }
 
 fn zone() -> ClusterZone {
-    ClusterZone { name: ZONE.to_owned(), ttl_s: TTL_S, serial: SERIAL }
+    ClusterZone {
+        name: ZONE.to_owned(),
+        ttl_s: TTL_S,
+        negative_ttl_s: TTL_S,
+        soa_minimum_s: TTL_S,
+        serial: SERIAL,
+    }
 }
 
 /// The shared code, with a vector for a packet and a hash map for NAMES.

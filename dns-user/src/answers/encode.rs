@@ -1,79 +1,28 @@
 //! Writing the response (RFC 1035 4.1, 4.1.4; RFC 6891), as CoreDNS does.
 //!
 //! A response that fits is written with full names. One that does not fit, or
-//! that would not fit one packet of an Ethernet link, is written with pointers:
-//! all its names are the question's or end in the question's zone. If it still
-//! does not fit, it has as many records as do, and TC.
+//! that would not fit one packet of an Ethernet link, is written with pointers.
+//! If it still does not fit, it has as many records as do, and TC.
 //! When hickory-proto compresses, what it drops and which options it can echo are
 //! not CoreDNS's rules, so the octets are written here.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
-use rand::{Rng, seq::SliceRandom as _};
+use std::collections::HashMap;
 
 use super::{
     Arrival, Family, Transport,
     query::{Edns, OPT, Query},
 };
 use crate::{
-    message::{
-        AA, CD, CLASS_IN, HEADER, Header, NOERROR, OPCODE, QR, Question, RD, SERVFAIL, TC, TYPE_A,
-        TYPE_AAAA, TYPE_OPT, TYPE_SOA,
-    },
-    records::{ClusterZone, NameRecords},
+    cluster::{Name, Record, RecordData, Reply},
+    message::{AA, CD, CLASS_IN, HEADER, Header, OPCODE, QR, Question, RD, SERVFAIL, TC, TYPE_OPT},
 };
 
 /// Octets of TYPE, CLASS, TTL and RDLENGTH.
 const RECORD_FIXED: usize = 10;
-/// Octets of a pointer.
-const POINTER: usize = 2;
-/// The labels before the zone in the SOA's MNAME and RNAME.
-const MNAME: &[u8] = b"\x02ns\x03dns";
-const RNAME: &[u8] = b"\x0ahostmaster";
-/// Octets of the SOA's five numbers.
-const SOA_NUMBERS: usize = 20;
-/// The SOA's TTL is at most this (CoreDNS).
-const SOA_TTL_MAX_S: u32 = 300;
-
-/// What a response says.
-#[derive(Clone, Debug)]
-pub(super) enum Records {
-    /// A records.
-    A(Vec<Ipv4Addr>),
-    /// AAAA records.
-    Aaaa(Vec<Ipv6Addr>),
-    /// The SOA in Authority: the name has no data of that type.
-    Nodata,
-}
-
-impl Records {
-    /// Returns what `name` has of `qtype`. None for types that are not decided here.
-    pub(super) fn select(qtype: u16, name: &NameRecords) -> Option<Self> {
-        match qtype {
-            TYPE_A if !name.a.is_empty() => Some(Self::A(name.a.clone())),
-            TYPE_AAAA if !name.aaaa.is_empty() => Some(Self::Aaaa(name.aaaa.clone())),
-            TYPE_A | TYPE_AAAA => Some(Self::Nodata),
-            _ => None,
-        }
-    }
-
-    /// Puts the addresses in a random order, all orders being as likely.
-    pub(super) fn shuffle(&mut self, rng: &mut impl Rng) {
-        match self {
-            Self::A(addresses) => addresses.shuffle(rng),
-            Self::Aaaa(addresses) => addresses.shuffle(rng),
-            Self::Nodata => {}
-        }
-    }
-
-    fn count(&self) -> usize {
-        match self {
-            Self::A(addresses) => addresses.len(),
-            Self::Aaaa(addresses) => addresses.len(),
-            Self::Nodata => 1,
-        }
-    }
-}
+/// Pointers lead to places before this (14 bits).
+const POINTER_MAX: usize = 1 << 14;
+/// CoreDNS's REFRESH, RETRY and EXPIRE, in seconds.
+const SOA_TIMES: [u32; 3] = [7200, 1800, 86400];
 
 /// How much may be sent.
 struct Budget {
@@ -104,152 +53,153 @@ impl Budget {
     }
 }
 
-/// Names written in full, or as pointers into the question.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Names {
-    Full,
-    Pointers,
-}
-
-/// One response being written.
-struct Writer<'a> {
-    query: &'a Query<'a>,
-    zone: &'a ClusterZone,
-    /// Where the zone starts in the question's name.
-    zone_start: usize,
-    names: Names,
+/// Octets being written.
+struct Writer {
     octets: Vec<u8>,
+    /// Names and ends of names in the octets, with their places; None when names
+    /// are written in full.
+    places: Option<HashMap<Vec<u8>, u16>>,
 }
 
-/// Returns the response to `query` with `records`; `zone` starts at
-/// `zone_start` in the question's name.
-pub(super) fn build(
-    query: &Query<'_>,
-    arrival: Arrival,
-    records: &Records,
-    zone: &ClusterZone,
-    zone_start: usize,
-) -> Vec<u8> {
+/// Returns the response to `query` that says `reply`.
+pub(super) fn build(query: &Query<'_>, arrival: Arrival, reply: &Reply) -> Vec<u8> {
     let budget = Budget::new(arrival, query.edns.as_ref());
     let opt = opt_octets(query.edns.as_ref());
-    let fixed = HEADER + query.question.octets.len() + opt;
-    let mut writer = Writer { query, zone, zone_start, names: Names::Full, octets: Vec::new() };
-    let count = records.count();
-    let mut fitting = count;
-    let mut length = fixed + count * writer.record_octets(records);
-    if length > budget.most_uncompressed {
-        writer.names = Names::Pointers;
-        let each = writer.record_octets(records);
-        fitting = count.min(budget.most.saturating_sub(fixed) / each);
-        length = fixed + fitting * each;
-    }
-    writer.octets.reserve_exact(length);
-    writer.write_head(records, fitting, count);
-    match records {
-        Records::A(addresses) => {
-            for address in addresses.iter().take(fitting) {
-                writer.write_address(TYPE_A, &address.octets());
+    let sections = [reply.answers.as_slice(), reply.authority.as_slice(), &reply.additionals];
+    let records = sections.iter().copied().flatten();
+    let length = HEADER + query.question.octets.len() + opt;
+    let length = length + records.map(full_length).sum::<usize>();
+    let is_full = length <= budget.most_uncompressed;
+    let mut writer = Writer {
+        octets: Vec::with_capacity(length.min(budget.most)),
+        places: (!is_full).then(HashMap::new),
+    };
+    writer.octets.resize(HEADER, 0);
+    writer.write_question(query.question);
+    let mut counts = [0; 3];
+    let mut truncated = 0;
+    'sections: for (count, section) in counts.iter_mut().zip(sections) {
+        for record in section {
+            let end = writer.octets.len();
+            writer.write_record(record);
+            if writer.octets.len() + opt > budget.most {
+                writer.octets.truncate(end);
+                truncated = TC;
+                break 'sections;
             }
+            *count += 1;
         }
-        Records::Aaaa(addresses) => {
-            for address in addresses.iter().take(fitting) {
-                writer.write_address(TYPE_AAAA, &address.octets());
-            }
-        }
-        Records::Nodata if fitting > 0 => writer.write_soa(),
-        Records::Nodata => {}
     }
     if let Some(edns) = &query.edns {
         write_opt(&mut writer.octets, edns);
     }
+    let [answers, authorities, additionals] = counts;
+    let authoritative = if reply.is_authoritative { AA } else { 0 };
+    let copied = query.header.flags & (RD | CD);
+    let header = Header {
+        id: query.header.id,
+        flags: QR | authoritative | truncated | copied | reply.rcode,
+        questions: 1,
+        answers,
+        authorities,
+        additionals: additionals + u16::from(query.edns.is_some()),
+    };
+    let mut octets = Vec::new();
+    write_header(&mut octets, header);
+    writer.octets.splice(..HEADER, octets);
     writer.octets
 }
 
-impl Writer<'_> {
-    /// Returns the octets of one of `records`.
-    fn record_octets(&self, records: &Records) -> usize {
-        let question = self.query.question.name.len();
-        let (name, zone) = match self.names {
-            Names::Full => (question, question - self.zone_start),
-            Names::Pointers => (POINTER, POINTER),
-        };
-        RECORD_FIXED
-            + match records {
-                Records::A(_) => name + size_of::<Ipv4Addr>(),
-                Records::Aaaa(_) => name + size_of::<Ipv6Addr>(),
-                Records::Nodata => zone + Self::soa_rdata_octets(zone),
-            }
+/// Octets of a record with full names.
+fn full_length(record: &Record) -> usize {
+    let name = |name: &Name| name.octets().len();
+    let rdata = match &record.data {
+        RecordData::A(ip) => ip.octets().len(),
+        RecordData::Aaaa(ip) => ip.octets().len(),
+        RecordData::Cname(target) | RecordData::Ptr(target) => name(target),
+        RecordData::Txt(text) => 1 + text.len(),
+        RecordData::Srv { target, .. } => 3 * size_of::<u16>() + name(target),
+        RecordData::Soa { mname, rname, .. } => name(mname) + name(rname) + 5 * size_of::<u32>(),
+    };
+    name(&record.owner) + RECORD_FIXED + rdata
+}
+
+impl Writer {
+    /// Writes the question, whose name later ones may point to.
+    fn write_question(&mut self, question: Question<'_>) {
+        let fixed = question.octets.get(question.name.len()..).unwrap_or_default();
+        self.write_name(question.name, true);
+        self.octets.extend_from_slice(fixed);
     }
 
-    fn soa_rdata_octets(zone: usize) -> usize {
-        MNAME.len() + zone + RNAME.len() + zone + SOA_NUMBERS
-    }
-
-    /// Writes header and question; of `count` records, `fitting` will follow.
-    fn write_head(&mut self, records: &Records, fitting: usize, count: usize) {
-        let truncated = if fitting < count { TC } else { 0 };
-        let fitting = u16::try_from(fitting).unwrap_or(u16::MAX);
-        let (answers, authorities) = match records {
-            Records::A(_) | Records::Aaaa(_) => (fitting, 0),
-            Records::Nodata => (0, fitting),
-        };
-        let header = Header {
-            id: self.query.header.id,
-            flags: QR | AA | truncated | self.query.header.flags & (RD | CD) | NOERROR,
-            questions: 1,
-            answers,
-            authorities,
-            additionals: self.query.edns.is_some().into(),
-        };
-        write_header(&mut self.octets, header);
-        self.octets.extend_from_slice(self.query.question.octets);
-    }
-
-    fn write_address(&mut self, rtype: u16, rdata: &[u8]) {
-        self.write_name(0);
-        self.write_fixed(rtype, self.zone.ttl_s, rdata.len());
-        self.octets.extend_from_slice(rdata);
-    }
-
-    /// Writes the zone's SOA, its names spelled as in the question.
-    fn write_soa(&mut self) {
-        let zone = match self.names {
-            Names::Full => self.query.question.name.len() - self.zone_start,
-            Names::Pointers => POINTER,
-        };
-        self.write_name(self.zone_start);
-        let ttl_s = self.zone.ttl_s.min(SOA_TTL_MAX_S);
-        self.write_fixed(TYPE_SOA, ttl_s, Self::soa_rdata_octets(zone));
-        for labels in [MNAME, RNAME] {
-            self.octets.extend_from_slice(labels);
-            self.write_name(self.zone_start);
-        }
-        // Serial, refresh, retry, expire, minimum.
-        for number in [self.zone.serial, 7200, 1800, 86400, self.zone.ttl_s] {
-            self.octets.extend_from_slice(&number.to_be_bytes());
-        }
-    }
-
-    /// Writes the question's name from its octet `start` on.
-    fn write_name(&mut self, start: usize) {
-        match self.names {
-            Names::Full => {
-                let name = self.query.question.name.get(start..).unwrap_or_default();
-                self.octets.extend_from_slice(name);
-            }
-            Names::Pointers => {
-                // A name is at most 255 octets, so this stays below 2^14.
-                let at = u16::try_from(HEADER + start).unwrap_or(u16::MAX);
-                self.octets.extend_from_slice(&(0xc000 | at).to_be_bytes());
-            }
-        }
-    }
-
-    fn write_fixed(&mut self, rtype: u16, ttl_s: u32, rdlength: usize) {
-        self.octets.extend_from_slice(&rtype.to_be_bytes());
+    fn write_record(&mut self, record: &Record) {
+        self.write_name(record.owner.octets(), true);
+        self.octets.extend_from_slice(&record.data.record_type().to_be_bytes());
         self.octets.extend_from_slice(&CLASS_IN.to_be_bytes());
-        self.octets.extend_from_slice(&ttl_s.to_be_bytes());
-        write_length(&mut self.octets, rdlength);
+        self.octets.extend_from_slice(&record.ttl_s.to_be_bytes());
+        let start = self.octets.len();
+        write_length(&mut self.octets, 0);
+        self.write_rdata(&record.data);
+        let length = self.octets.len() - start - size_of::<u16>();
+        let length = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
+        self.octets.splice(start..start + length.len(), length);
+    }
+
+    fn write_rdata(&mut self, data: &RecordData) {
+        match data {
+            RecordData::A(ip) => self.octets.extend_from_slice(&ip.octets()),
+            RecordData::Aaaa(ip) => self.octets.extend_from_slice(&ip.octets()),
+            RecordData::Cname(target) | RecordData::Ptr(target) => {
+                self.write_name(target.octets(), true);
+            }
+            RecordData::Txt(text) => {
+                self.octets.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
+                self.octets.extend_from_slice(text.as_bytes());
+            }
+            RecordData::Srv { weight, port, target } => {
+                for number in [0, *weight, *port] {
+                    self.octets.extend_from_slice(&number.to_be_bytes());
+                }
+                // Never a pointer (RFC 2782), but others may point to it.
+                self.write_name(target.octets(), false);
+            }
+            RecordData::Soa { mname, rname, serial, minimum_s } => {
+                self.write_name(mname.octets(), true);
+                self.write_name(rname.octets(), true);
+                let numbers = [*serial].into_iter().chain(SOA_TIMES).chain([*minimum_s]);
+                for number in numbers {
+                    self.octets.extend_from_slice(&number.to_be_bytes());
+                }
+            }
+        }
+    }
+
+    /// Writes a name, as far as it does not already stand somewhere; `may_point`
+    /// says whether it may end in a pointer.
+    fn write_name(&mut self, name: &[u8], may_point: bool) {
+        let mut rest = name;
+        while let (Some(places), Some(&length)) = (&mut self.places, rest.first()) {
+            if length == 0 {
+                break;
+            }
+            match places.get(rest) {
+                Some(place) if may_point => {
+                    self.octets.extend_from_slice(&(0xc000 | place).to_be_bytes());
+                    return;
+                }
+                Some(_) => break,
+                None => {
+                    let place = u16::try_from(self.octets.len()).unwrap_or(u16::MAX);
+                    if usize::from(place) < POINTER_MAX {
+                        places.insert(rest.to_owned(), place);
+                    }
+                }
+            }
+            let (label, after) = rest.split_at(rest.len().min(1 + usize::from(length)));
+            self.octets.extend_from_slice(label);
+            rest = after;
+        }
+        self.octets.extend_from_slice(rest);
     }
 }
 
@@ -273,6 +223,29 @@ pub fn build_servfail(query: &[u8]) -> Vec<u8> {
     if let Some(edns) = &edns {
         write_opt(&mut octets, edns);
     }
+    octets
+}
+
+/// Returns BADVERS (RFC 6891 6.1.3) for a query whose OPT has an unknown version.
+pub(super) fn build_badvers(query: &Query<'_>) -> Vec<u8> {
+    /// Extended RCODE, whose lower four bits are in the header.
+    const BADVERS: u8 = 16 >> 4;
+    let header = Header {
+        id: query.header.id,
+        flags: QR | query.header.flags & (RD | CD),
+        questions: 1,
+        answers: 0,
+        authorities: 0,
+        additionals: 1,
+    };
+    let mut octets = Vec::new();
+    write_header(&mut octets, header);
+    octets.extend_from_slice(query.question.octets);
+    octets.push(0);
+    octets.extend_from_slice(&TYPE_OPT.to_be_bytes());
+    // Size, extended RCODE, version and flags; no options.
+    octets.extend_from_slice(&[0, 0, BADVERS, 0, 0, 0]);
+    write_length(&mut octets, 0);
     octets
 }
 

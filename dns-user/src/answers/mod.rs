@@ -1,25 +1,26 @@
-//! The answer to a query that the kernel passed up, from the records that feed
-//! the kernel's map.
+//! The answer to a query that the kernel passed up, from what is known of the
+//! cluster.
 //!
 //! Whatever is not decided here is forwarded to CoreDNS as it is, so that odd
 //! messages get exactly its answer: `None` is never "no such name".
-//! Decided are queries for A and AAAA, class IN, of a name in the table, with at
-//! most an OPT of version 0. The response is CoreDNS's, octet for octet, save
-//! the order of addresses and the serial of the SOA.
+//! Decided are queries with at most an OPT. The response is
+//! CoreDNS's, octet for octet, save the order of addresses and the serial of the
+//! SOA.
 
 mod encode;
 mod query;
+#[cfg(test)]
+mod replay;
 #[cfg(test)]
 mod tests;
 
 pub use encode::build_servfail;
 
 use crate::{
-    message::{CLASS_IN, OPCODE, QR},
-    records::Table,
+    cluster::Cluster,
+    message::{OPCODE, QR},
 };
-use encode::Records;
-use query::{OwnName, Query};
+use query::Query;
 
 /// How a query came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,27 +54,22 @@ const UDP_QUERY_MAX: usize = 512;
 
 /// Returns the response to `query`, or None when it is not decided here and
 /// must be forwarded.
-pub fn answer(query: &[u8], arrival: Arrival, table: &Table) -> Option<Vec<u8>> {
+pub fn answer(query: &[u8], arrival: Arrival, cluster: &Cluster) -> Option<Vec<u8>> {
     if arrival.transport == Transport::Udp && query.len() > UDP_QUERY_MAX {
         return None;
     }
     let query = Query::parse(query)?;
-    if query.header.flags & (QR | OPCODE) != 0 || query.question.qclass != CLASS_IN {
+    if query.header.flags & (QR | OPCODE) != 0 {
         return None;
     }
-    let zone = table.zone.as_ref()?;
-    let name = OwnName::fold(query.question.name)?;
-    let records = table.names.get(name.as_str())?;
-    let zone_start = name.zone_start(&zone.name)?;
-    let mut records = Records::select(query.question.qtype, records)?;
-    // As CoreDNS's `loadbalance`: no client that takes the first address, and
-    // no truncated response, favours one endpoint.
-    records.shuffle(&mut rand::rng());
-    Some(encode::build(&query, arrival, &records, zone, zone_start))
-}
-
-/// Says whether `name`, as on the wire, is `zone` or below it; `zone` is in lower
-/// case, without a final dot.
-pub fn is_in_zone(name: &[u8], zone: &str) -> bool {
-    OwnName::fold(name).is_some_and(|name| name.zone_start(zone).is_some())
+    let mut reply = cluster.lookup(&query.question)?;
+    if query.edns.as_ref().is_some_and(|edns| edns.version != 0) {
+        return Some(encode::build_badvers(&query));
+    }
+    if cluster.shuffles() {
+        // No client that takes the first address, and no truncated response,
+        // favours one endpoint.
+        reply.shuffle(&mut rand::rng());
+    }
+    Some(encode::build(&query, arrival, &reply))
 }

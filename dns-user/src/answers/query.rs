@@ -19,7 +19,7 @@ mod option {
     pub(super) const LOCAL: std::ops::RangeInclusive<u16> = 65001..=65534;
 }
 
-/// A query that has one question and at most an OPT, nothing else.
+/// A query that has one question and at most an OPT; octets after them do not count.
 #[derive(Debug)]
 pub(super) struct Query<'m> {
     /// The header.
@@ -33,6 +33,8 @@ pub(super) struct Query<'m> {
 /// What a response echoes of an OPT.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Edns {
+    /// Version, of which only 0 is known.
+    pub(super) version: u8,
     /// UDP payload size, as the client gave it.
     pub(super) size: u16,
     /// The upper eight flags (DO is the highest); the lower are not echoed.
@@ -43,7 +45,7 @@ pub(super) struct Edns {
 
 impl<'m> Query<'m> {
     /// Reads `message`. None when it is anything but a header, one question and
-    /// at most an OPT of version 0 whose options CoreDNS is known to accept.
+    /// at most an OPT whose options CoreDNS is known to accept.
     pub(super) fn parse(message: &'m [u8]) -> Option<Self> {
         let header = Header::parse(message)?;
         let counts = (header.questions, header.answers, header.authorities);
@@ -53,7 +55,9 @@ impl<'m> Query<'m> {
         let question = Question::parse(message)?;
         let rest = message.get(HEADER + question.octets.len()..)?;
         let edns = match header.additionals {
-            0 => rest.is_empty().then_some(None)?,
+            0 => None,
+            // A message may end before its last record.
+            1 if rest.is_empty() => None,
             1 => Some(Edns::parse(rest)?),
             _ => return None,
         };
@@ -62,18 +66,20 @@ impl<'m> Query<'m> {
 }
 
 impl Edns {
-    /// Reads an OPT that is all of `record`.
-    fn parse(record: &[u8]) -> Option<Self> {
-        let (head, rdata) = record.split_at_checked(OPT)?;
+    /// Reads an OPT from the start of `octets`.
+    fn parse(octets: &[u8]) -> Option<Self> {
+        let (head, rest) = octets.split_at_checked(OPT)?;
         let &[root, type_high, type_low, size_high, size_low, _, version, flags, _, _, _] = head
         else {
             return None;
         };
         let is_opt = root == 0 && u16::from_be_bytes([type_high, type_low]) == TYPE_OPT;
-        if !is_opt || version != 0 || usize::from(u16_at(head, 9)?) != rdata.len() {
+        if !is_opt {
             return None;
         }
+        let rdata = rest.get(..usize::from(u16_at(head, 9)?))?;
         Some(Self {
+            version,
             size: u16::from_be_bytes([size_high, size_low]),
             upper_flags: flags,
             options: echo_options(rdata)?,
@@ -117,78 +123,9 @@ fn is_subnet(value: &[u8]) -> bool {
     }
 }
 
-/// A question's name as the table spells names: lower case, dots between labels.
-pub(super) struct OwnName {
-    text: String,
-}
-
-impl OwnName {
-    /// Folds a name on the wire. None for the root and for names with octets
-    /// that no name of the table has: a dot within a label is not a dot between
-    /// labels.
-    pub(super) fn fold(name: &[u8]) -> Option<Self> {
-        let mut text = String::with_capacity(name.len());
-        let mut rest = name;
-        while let Some((&length, after)) = rest.split_first() {
-            if length == 0 {
-                return (!text.is_empty()).then_some(Self { text });
-            }
-            let (label, after) = after.split_at_checked(usize::from(length))?;
-            if !text.is_empty() {
-                text.push('.');
-            }
-            for &octet in label {
-                if !(octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_')) {
-                    return None;
-                }
-                text.push(char::from(octet.to_ascii_lowercase()));
-            }
-            rest = after;
-        }
-        None
-    }
-
-    /// Returns the name as text.
-    pub(super) fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// Returns where `zone` starts in the name on the wire. None when the name
-    /// is not below it.
-    pub(super) fn zone_start(&self, zone: &str) -> Option<usize> {
-        let left = self.text.strip_suffix(zone)?;
-        // On the wire a length stands where the text has the dot before a label.
-        (left.is_empty() || left.ends_with('.')).then_some(left.len())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_fold_to_the_spelling_of_the_table() {
-        let cases: [(&str, &[u8], Option<&str>); 6] = [
-            ("case", b"\x03WeB\x04prod\0", Some("web.prod")),
-            ("underscore", b"\x05_http\x04_TCP\0", Some("_http._tcp")),
-            ("root", b"\0", None),
-            ("dot in a label", b"\x08web.prod\0", None),
-            ("beyond ASCII", b"\x02\xc3\xa4\0", None),
-            ("no root", b"\x03web", None),
-        ];
-        for (case, name, expect) in cases {
-            assert_eq!(OwnName::fold(name).map(|name| name.text).as_deref(), expect, "{case}");
-        }
-    }
-
-    #[test]
-    fn zone_starts_at_a_label() {
-        let name = OwnName { text: "web.prod.svc.cluster.local".to_owned() };
-        assert_eq!(name.zone_start("cluster.local"), Some(13));
-        assert_eq!(name.zone_start("web.prod.svc.cluster.local"), Some(0));
-        assert_eq!(name.zone_start("uster.local"), None);
-        assert_eq!(name.zone_start("example.com"), None);
-    }
 
     /// Name, RDATA, what is echoed.
     type Case<'a> = (&'a str, &'a [u8], Option<&'a [u8]>);

@@ -5,4 +5,7 @@ mod parser;
 mod settings;
 
 pub use parser::{Corefile, Directive, ServerBlock};
-pub use settings::{DEFAULT_TTL_S, DEFAULT_ZONE, ZoneSettings, cluster_zone};
+pub use settings::{
+    ClusterSettings, DEFAULT_TTL_S, DEFAULT_ZONE, EndpointNames, Forwarded, Pods, ReverseZone,
+    Ttls, ZoneSettings, cluster_zone,
+};

@@ -18,8 +18,6 @@ use crate::records::{ClusterZone, NameRecords};
 const SOA_REFRESH_S: u32 = 7200;
 const SOA_RETRY_S: u32 = 1800;
 const SOA_EXPIRE_S: u32 = 86400;
-/// Most seconds of TTL that a SOA record carries.
-const SOA_TTL_MAX_S: u32 = 300;
 /// RDLENGTH of the SOA with MNAME `ns.dns` and RNAME `hostmaster` before pointers.
 const SOA_RDLENGTH: u16 = 42;
 const TYPE_SOA: u16 = 6;
@@ -117,12 +115,12 @@ pub fn zone(zone: &ClusterZone) -> Option<Zone> {
         ttl_s: zone.ttl_s,
         serial: zone.serial,
         reserved: 0,
-        soa: soa(zone.ttl_s),
+        soa: soa(zone.negative_ttl_s, zone.soa_minimum_s),
     })
 }
 
 /// The SOA record with its pointers to the zone's name and its serial left open.
-fn soa(ttl_s: u32) -> [u64; 7] {
+fn soa(ttl_s: u32, minimum_s: u32) -> [u64; 7] {
     // A pointer to the zone's name.
     const APEX: [u8; 2] = [0, 0];
     let mut rdata = Vec::new();
@@ -130,14 +128,14 @@ fn soa(ttl_s: u32) -> [u64; 7] {
     rdata.extend(APEX);
     rdata.extend(b"\x0ahostmaster");
     rdata.extend(APEX);
-    for number in [0, SOA_REFRESH_S, SOA_RETRY_S, SOA_EXPIRE_S, ttl_s] {
+    for number in [0, SOA_REFRESH_S, SOA_RETRY_S, SOA_EXPIRE_S, minimum_s] {
         rdata.extend(number.to_be_bytes());
     }
     let mut record = Vec::new();
     record.extend(APEX);
     record.extend(TYPE_SOA.to_be_bytes());
     record.extend(CLASS_IN.to_be_bytes());
-    record.extend(ttl_s.min(SOA_TTL_MAX_S).to_be_bytes());
+    record.extend(ttl_s.to_be_bytes());
     record.extend(SOA_RDLENGTH.to_be_bytes());
     record.extend(rdata);
     assert_eq!(record.len() as u64, SOA_OCTETS, "the programs write a SOA of that length");
@@ -201,6 +199,22 @@ mod tests {
             let expected = if fits { (given.a, given.aaaa) } else { (vec![], vec![]) };
             assert_eq!(addresses(&entry), expected, "{a} A, {aaaa} AAAA");
         }
+    }
+
+    #[test]
+    fn the_soa_has_ttls_of_its_own() {
+        let given = ClusterZone {
+            name: "cluster.local".to_owned(),
+            ttl_s: 60,
+            negative_ttl_s: 5,
+            soa_minimum_s: 3600,
+            serial: 7,
+        };
+        let zone = zone(&given).unwrap();
+        let soa: Vec<u8> = zone.soa.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        assert_eq!(zone.ttl_s, 60);
+        assert_eq!(soa[6..10], 5_u32.to_be_bytes(), "after owner, type and class");
+        assert_eq!(soa[50..54], 3600_u32.to_be_bytes(), "at its end");
     }
 
     #[test]

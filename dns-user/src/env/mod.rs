@@ -117,14 +117,11 @@ fn choose_services<'a>(
     chosen
 }
 
-/// Returns the first clusterIP as the object writes it. None for a Service
-/// without: headless, an alias, or not allocated yet.
+/// Returns the first clusterIP. None for a Service without: headless, an alias, or
+/// not allocated yet.
 fn cluster_ip(service: &Service) -> Option<String> {
     match &service.kind {
-        ServiceKind::ClusterIp(ips) => {
-            let text = service.cluster_ip_text.as_deref().map(str::to_owned);
-            text.or_else(|| ips.first().map(IpAddr::to_string))
-        }
+        ServiceKind::ClusterIp(ips) => ips.first().map(IpAddr::to_string),
         ServiceKind::Headless | ServiceKind::ExternalName(_) => None,
     }
 }

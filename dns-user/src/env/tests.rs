@@ -106,22 +106,22 @@ const SERVICES: [Case; 8] = [
     Case("svrc-clusterip-empty", "", "8082/TCP", &[]),
     Case(
         "super-ipv6",
-        "2001:DB8::",
+        "2001:db8::",
         "u-d-p:8084/UDP t-c-p:8084/TCP",
         &[
-            "SUPER_IPV6_SERVICE_HOST=2001:DB8::",
+            "SUPER_IPV6_SERVICE_HOST=2001:db8::",
             "SUPER_IPV6_SERVICE_PORT=8084",
             "SUPER_IPV6_SERVICE_PORT_U_D_P=8084",
             "SUPER_IPV6_SERVICE_PORT_T_C_P=8084",
-            "SUPER_IPV6_PORT=udp://[2001:DB8::]:8084",
-            "SUPER_IPV6_PORT_8084_UDP=udp://[2001:DB8::]:8084",
+            "SUPER_IPV6_PORT=udp://[2001:db8::]:8084",
+            "SUPER_IPV6_PORT_8084_UDP=udp://[2001:db8::]:8084",
             "SUPER_IPV6_PORT_8084_UDP_PROTO=udp",
             "SUPER_IPV6_PORT_8084_UDP_PORT=8084",
-            "SUPER_IPV6_PORT_8084_UDP_ADDR=2001:DB8::",
-            "SUPER_IPV6_PORT_8084_TCP=tcp://[2001:DB8::]:8084",
+            "SUPER_IPV6_PORT_8084_UDP_ADDR=2001:db8::",
+            "SUPER_IPV6_PORT_8084_TCP=tcp://[2001:db8::]:8084",
             "SUPER_IPV6_PORT_8084_TCP_PROTO=tcp",
             "SUPER_IPV6_PORT_8084_TCP_PORT=8084",
-            "SUPER_IPV6_PORT_8084_TCP_ADDR=2001:DB8::",
+            "SUPER_IPV6_PORT_8084_TCP_ADDR=2001:db8::",
         ],
     ),
     Case(
@@ -238,7 +238,7 @@ struct RecordedCase {
 #[test]
 fn kubelet_says_the_same() {
     let recorded: Recorded = serde_json::from_str(include_str!("vectors.json")).unwrap();
-    assert!(recorded.cases.len() >= 20, "{}", recorded.about);
+    assert!(recorded.cases.len() >= 13, "{}", recorded.about);
     for case in recorded.cases {
         let given = format!("{} {} {:?}", case.namespace, case.enable_service_links, case.services);
         let links = ServiceLinks::from(case.enable_service_links);

@@ -1,11 +1,20 @@
-//! All objects as they are now, by namespace and by Service, and which
-//! Services an event may have changed. Pure: no clock, no client, no map.
+//! All objects as they are now, by namespace, by Service and by address, and
+//! which Services an event may have changed. Pure: no clock, no client, no map.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod addresses;
+mod unusable;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::IpAddr,
+};
 
 use crate::objects::{
-    ConfigMap, EndpointSlice, Event, Kind, Namespace, Object, ObjectName, Service,
+    ConfigMap, EndpointSlice, Event, Kind, Namespace, Object, ObjectName, Service, ServiceKind,
+    Unusable,
 };
+use addresses::Addresses;
+use unusable::Unusables;
 
 /// What an event may have changed. Nothing, when the objects stay the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,12 +28,28 @@ pub struct Touched {
     pub corefile: bool,
 }
 
+/// What is known of an object that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known<T> {
+    /// It exists.
+    Is(T),
+    /// It does not exist.
+    Absent,
+    /// A malformed object may be it.
+    Unknown,
+}
+
 /// The objects of the cluster.
 #[derive(Debug, Default)]
 pub struct Index {
     namespaces: HashMap<String, Contents>,
     config_map: Option<ConfigMap>,
     listed: HashSet<Kind>,
+    unusables: Unusables,
+    /// Services by clusterIP.
+    cluster_ips: Addresses,
+    /// Slices by the addresses of their endpoints.
+    endpoint_ips: Addresses,
 }
 
 /// What lies in one namespace, whether or not its Namespace object is there.
@@ -46,13 +71,55 @@ struct Entry {
 impl Index {
     /// Takes in what a source says.
     pub fn apply(&mut self, event: Event) -> Touched {
+        let listed = match &event {
+            Event::Listed(kind, _) => Some(*kind),
+            Event::Apply(_) | Event::Delete(..) => None,
+        };
         let mut touched = Touched::default();
-        match event {
-            Event::Apply(object) => self.apply_object(object, &mut touched),
-            Event::Delete(kind, name) => self.delete(kind, &name, &mut touched),
-            Event::Listed(kind, objects) => self.replace_all(kind, objects, &mut touched),
+        for step in self.split(event) {
+            touched.extend(self.apply_step(step));
+        }
+        if let Some(kind) = listed {
+            self.note_listed(kind);
         }
         touched
+    }
+
+    /// Returns the changes of single objects that make up what a source says, in
+    /// their order, so that others can look at the index in between.
+    pub fn split(&self, event: Event) -> Vec<Step> {
+        match event {
+            Event::Apply(object) => vec![Step::Apply(object)],
+            Event::Delete(kind, name) => vec![Step::Delete(kind, name)],
+            Event::Listed(kind, mut objects) => {
+                objects.retain(|object| object.kind() == kind);
+                let present: HashSet<_> = objects.iter().map(Object::name).collect();
+                let names = self.names(kind).into_iter();
+                let gone = names.filter(|name| !present.contains(name));
+                let gone = gone.map(|name| Step::Delete(kind, name));
+                gone.chain(objects.into_iter().map(Step::Apply)).collect()
+            }
+        }
+    }
+
+    /// Takes in the change of one object.
+    pub fn apply_step(&mut self, step: Step) -> Touched {
+        let mut touched = Touched::default();
+        match step {
+            Step::Apply(object) => self.apply_object(object, &mut touched),
+            Step::Delete(kind, name) => {
+                if let Some(mark) = self.unusables.remove(kind, &name) {
+                    self.touch_unusable(&mark, &mut touched);
+                }
+                self.delete(kind, &name, &mut touched);
+            }
+        }
+        touched
+    }
+
+    /// Notes that all objects of a kind are there.
+    pub fn note_listed(&mut self, kind: Kind) {
+        self.listed.insert(kind);
     }
 
     /// Whether every kind has been listed, so that what is absent does not exist.
@@ -70,6 +137,15 @@ impl Index {
         self.namespaces.get(name).is_some_and(|contents| contents.exists)
     }
 
+    /// Returns what is known of a Namespace object.
+    pub fn namespace(&self, name: &str) -> Known<()> {
+        if self.has_namespace(name) {
+            return Known::Is(());
+        }
+        let name = ObjectName { namespace: String::new(), name: name.to_owned() };
+        if self.unusables.may_be(Kind::Namespace, &name) { Known::Unknown } else { Known::Absent }
+    }
+
     /// Returns the names of all Namespace objects, in no order.
     pub fn namespaces(&self) -> impl Iterator<Item = &str> {
         let existing = self.namespaces.iter().filter(|(_, contents)| contents.exists);
@@ -81,15 +157,46 @@ impl Index {
         self.entry(name)?.service.as_ref()
     }
 
+    /// Returns what is known of a Service.
+    pub fn known_service(&self, name: &ObjectName) -> Known<&Service> {
+        match self.service(name) {
+            Some(service) => Known::Is(service),
+            None if self.unusables.may_be(Kind::Service, name) => Known::Unknown,
+            None => Known::Absent,
+        }
+    }
+
     /// Returns all Services, in no order.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
         let entries = self.namespaces.values().flat_map(|contents| contents.services.values());
         entries.filter_map(|entry| entry.service.as_ref())
     }
 
+    /// Returns the Services that have a clusterIP, in the order of their names.
+    pub fn services_by_ip(&self, ip: IpAddr) -> impl Iterator<Item = &ObjectName> {
+        self.cluster_ips.objects(ip)
+    }
+
     /// Returns the slices of a Service in the order of their names.
     pub fn slices(&self, service: &ObjectName) -> impl Iterator<Item = &EndpointSlice> {
         self.entry(service).into_iter().flat_map(|entry| entry.slices.values())
+    }
+
+    /// Whether the slices of a Service are all there is: no malformed one may be
+    /// its.
+    pub fn has_all_slices(&self, service: &ObjectName) -> bool {
+        !self.unusables.may_have_slice(service)
+    }
+
+    /// Returns the slices that have a ready endpoint with an address, in the order
+    /// of their names.
+    pub fn slices_by_ip(&self, ip: IpAddr) -> impl Iterator<Item = &EndpointSlice> {
+        self.endpoint_ips.objects(ip).filter_map(|name| self.stored_slice(name))
+    }
+
+    /// Whether no object of that kind is malformed.
+    pub fn is_sound(&self, kind: Kind) -> bool {
+        self.unusables.has_none(kind)
     }
 
     /// Returns CoreDNS's ConfigMap.
@@ -102,6 +209,11 @@ impl Index {
     }
 
     fn apply_object(&mut self, object: Object, touched: &mut Touched) {
+        if !matches!(object, Object::Unusable(_))
+            && let Some(mark) = self.unusables.remove(object.kind(), &object.name())
+        {
+            self.touch_unusable(&mark, touched);
+        }
         match object {
             Object::Namespace(Namespace { name }) => {
                 let contents = self.namespaces.entry(name.clone()).or_default();
@@ -117,6 +229,42 @@ impl Index {
                 touched.corefile |= self.config_map != map;
                 self.config_map = map;
             }
+            Object::Unusable(mark) => {
+                self.delete(mark.kind, &mark.name, touched);
+                let old = self.unusables.insert(mark.clone());
+                if old.as_ref() != Some(&mark) {
+                    self.touch_unusable(&mark, touched);
+                    if let Some(old) = old {
+                        self.touch_unusable(&old, touched);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Touches what a mark, come or gone, may change.
+    fn touch_unusable(&self, mark: &Unusable, touched: &mut Touched) {
+        let named = |name: &str| ObjectName {
+            namespace: mark.name.namespace.clone(),
+            name: name.to_owned(),
+        };
+        match (mark.kind, &mark.service) {
+            (Kind::Service, _) => touched.touch(mark.name.clone()),
+            (Kind::EndpointSlice, Some(service)) => touched.touch(named(service)),
+            (Kind::EndpointSlice, None) => {
+                touched.is_data = true;
+                for (namespace, contents) in &self.namespaces {
+                    if ["", namespace].contains(&mark.name.namespace.as_str()) {
+                        contents.touch_all(namespace, touched);
+                    }
+                }
+            }
+            (Kind::Namespace, _) => {
+                if let Some(contents) = self.namespaces.get(&mark.name.name) {
+                    contents.touch_all(&mark.name.name, touched);
+                }
+            }
+            (Kind::ConfigMap, _) => touched.corefile = true,
         }
     }
 
@@ -124,71 +272,94 @@ impl Index {
         let name = service.name.clone();
         let contents = self.namespaces.entry(name.namespace.clone()).or_default();
         let entry = contents.services.entry(name.name.clone()).or_default();
-        let service = Some(service);
-        if entry.service != service {
-            entry.service = service;
+        if entry.service.as_ref() != Some(&service) {
+            self.cluster_ips.remove(&name, entry.service.iter().flat_map(cluster_ips));
+            self.cluster_ips.insert(&name, cluster_ips(&service));
+            entry.service = Some(service);
             touched.touch(name);
         }
     }
 
     fn apply_slice(&mut self, slice: EndpointSlice, touched: &mut Touched) {
         let service = slice.service_name();
+        if self.stored_slice(&slice.name) == Some(&slice) {
+            return;
+        }
+        self.delete_slice(&slice.name, touched);
+        self.endpoint_ips.insert(&slice.name, endpoint_ips(&slice));
         let contents = self.namespaces.entry(service.namespace.clone()).or_default();
-        let owner = contents.slice_services.get(&slice.name.name);
-        if owner.is_some_and(|owner| *owner != service.name) {
-            contents.delete_slice(&slice.name, touched);
-        }
+        contents.slice_services.insert(slice.name.name.clone(), service.name.clone());
         let entry = contents.services.entry(service.name.clone()).or_default();
-        if entry.slices.get(&slice.name.name) != Some(&slice) {
-            contents.slice_services.insert(slice.name.name.clone(), service.name.clone());
-            entry.slices.insert(slice.name.name.clone(), slice);
-            touched.touch(service);
-        }
+        entry.slices.insert(slice.name.name.clone(), slice);
+        touched.touch(service);
+    }
+
+    fn stored_slice(&self, name: &ObjectName) -> Option<&EndpointSlice> {
+        let contents = self.namespaces.get(&name.namespace)?;
+        let service = contents.slice_services.get(&name.name)?;
+        contents.services.get(service)?.slices.get(&name.name)
     }
 
     fn delete(&mut self, kind: Kind, name: &ObjectName, touched: &mut Touched) {
-        if kind == Kind::ConfigMap {
-            touched.corefile |= self.config_map.take_if(|map| map.name == *name).is_some();
-            return;
-        }
-        let namespace = if kind == Kind::Namespace { &name.name } else { &name.namespace };
-        let Some(contents) = self.namespaces.get_mut(namespace) else { return };
         match kind {
-            Kind::Namespace if contents.exists => {
-                contents.exists = false;
-                contents.touch_all(namespace, touched);
+            Kind::Namespace => {
+                if let Some(contents) = self.namespaces.get_mut(&name.name)
+                    && contents.exists
+                {
+                    contents.exists = false;
+                    contents.touch_all(&name.name, touched);
+                }
+                self.forget_if_empty(&name.name);
             }
-            Kind::Service => contents.delete_service(name, touched),
-            Kind::EndpointSlice => contents.delete_slice(name, touched),
-            Kind::Namespace | Kind::ConfigMap => {}
+            Kind::Service => self.delete_service(name, touched),
+            Kind::EndpointSlice => self.delete_slice(name, touched),
+            Kind::ConfigMap => {
+                touched.corefile |= self.config_map.take_if(|map| map.name == *name).is_some();
+            }
         }
-        if contents.is_empty() {
+    }
+
+    fn delete_service(&mut self, name: &ObjectName, touched: &mut Touched) {
+        let Some(contents) = self.namespaces.get_mut(&name.namespace) else { return };
+        let Some(entry) = contents.services.get_mut(&name.name) else { return };
+        if let Some(service) = entry.service.take() {
+            self.cluster_ips.remove(name, cluster_ips(&service));
+            touched.touch(name.clone());
+        }
+        if entry.slices.is_empty() {
+            contents.services.remove(&name.name);
+        }
+        self.forget_if_empty(&name.namespace);
+    }
+
+    fn delete_slice(&mut self, name: &ObjectName, touched: &mut Touched) {
+        let Some(contents) = self.namespaces.get_mut(&name.namespace) else { return };
+        let Some(service) = contents.slice_services.remove(&name.name) else { return };
+        if let Some(entry) = contents.services.get_mut(&service) {
+            if let Some(slice) = entry.slices.remove(&name.name) {
+                self.endpoint_ips.remove(name, endpoint_ips(&slice));
+            }
+            if entry.service.is_none() && entry.slices.is_empty() {
+                contents.services.remove(&service);
+            }
+        }
+        touched.touch(ObjectName { namespace: name.namespace.clone(), name: service });
+        self.forget_if_empty(&name.namespace);
+    }
+
+    fn forget_if_empty(&mut self, namespace: &str) {
+        if self.namespaces.get(namespace).is_some_and(Contents::is_empty) {
             self.namespaces.remove(namespace);
         }
     }
 
-    /// Deletes what is not among `objects`, then applies them.
-    fn replace_all(&mut self, kind: Kind, objects: Vec<Object>, touched: &mut Touched) {
-        self.listed.insert(kind);
-        let objects: Vec<_> = objects.into_iter().filter(|object| object.kind() == kind).collect();
-        let present: HashSet<_> = objects.iter().map(Object::name).collect();
-        for name in self.names(kind) {
-            if !present.contains(&name) {
-                self.delete(kind, &name, touched);
-            }
-        }
-        for object in objects {
-            self.apply_object(object, touched);
-        }
-    }
-
-    /// Returns the names of all objects of a kind.
+    /// Returns the names of all objects of a kind, malformed ones too.
     fn names(&self, kind: Kind) -> Vec<ObjectName> {
         let named = |namespace: &str, name: &str| ObjectName {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         };
-        match kind {
+        let mut all: Vec<_> = match kind {
             Kind::Namespace => self.namespaces().map(|name| named("", name)).collect(),
             Kind::Service => self.services().map(|service| service.name.clone()).collect(),
             Kind::EndpointSlice => {
@@ -198,33 +369,34 @@ impl Index {
                 slices.collect()
             }
             Kind::ConfigMap => self.config_map.iter().map(|map| map.name.clone()).collect(),
-        }
+        };
+        all.extend(self.unusables.names(kind).cloned());
+        all
     }
 }
 
+/// The change of one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The object is now like this.
+    Apply(Object),
+    /// The object is gone.
+    Delete(Kind, ObjectName),
+}
+
+fn cluster_ips(service: &Service) -> impl Iterator<Item = IpAddr> {
+    let ips = match &service.kind {
+        ServiceKind::ClusterIp(ips) => ips.as_slice(),
+        ServiceKind::Headless | ServiceKind::ExternalName(_) => &[],
+    };
+    ips.iter().copied()
+}
+
+fn endpoint_ips(slice: &EndpointSlice) -> impl Iterator<Item = IpAddr> {
+    slice.endpoints.iter().flat_map(|endpoint| endpoint.addresses.iter().copied())
+}
+
 impl Contents {
-    fn delete_service(&mut self, name: &ObjectName, touched: &mut Touched) {
-        let Some(entry) = self.services.get_mut(&name.name) else { return };
-        if entry.service.take().is_some() {
-            touched.touch(name.clone());
-        }
-        if entry.slices.is_empty() {
-            self.services.remove(&name.name);
-        }
-    }
-
-    fn delete_slice(&mut self, name: &ObjectName, touched: &mut Touched) {
-        let Some(service) = self.slice_services.remove(&name.name) else { return };
-        let namespace = name.namespace.clone();
-        if let Some(entry) = self.services.get_mut(&service) {
-            entry.slices.remove(&name.name);
-            if entry.service.is_none() && entry.slices.is_empty() {
-                self.services.remove(&service);
-            }
-        }
-        touched.touch(ObjectName { namespace, name: service });
-    }
-
     fn touch_all(&self, namespace: &str, touched: &mut Touched) {
         touched.services.extend(
             self.services
@@ -239,6 +411,13 @@ impl Contents {
 }
 
 impl Touched {
+    /// Takes in what else was touched.
+    pub fn extend(&mut self, other: Self) {
+        self.services.extend(other.services);
+        self.is_data |= other.is_data;
+        self.corefile |= other.corefile;
+    }
+
     /// Notes a Service that changed, itself or by its slices.
     fn touch(&mut self, service: ObjectName) {
         self.is_data = true;

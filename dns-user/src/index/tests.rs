@@ -1,9 +1,9 @@
 //! What an event touches, and what is there afterwards.
 
-use super::{Index, Touched};
+use super::{Index, Known, Touched};
 use crate::objects::{
     Event, Kind, Object,
-    builders::{mk_config_map, mk_name, mk_namespace, mk_service, mk_slice},
+    builders::{mk_config_map, mk_name, mk_namespace, mk_service, mk_slice, mk_unusable},
 };
 
 /// Applies one event and returns the Services it touched as text.
@@ -180,6 +180,89 @@ fn synced_when_every_kind_has_listed() {
         assert!(index.has_listed(kind), "after {kind}");
     }
     assert!(index.is_synced());
+}
+
+#[test]
+fn addresses_lead_to_objects() {
+    let mut index = Index::default();
+    let ip = |text: &str| text.parse().unwrap();
+    let found = |index: &Index, text: &str| {
+        let services = index.services_by_ip(ip(text)).map(ToString::to_string);
+        let slices = index.slices_by_ip(ip(text)).map(|slice| slice.name.to_string());
+        services.chain(slices).collect::<Vec<_>>().join(" ")
+    };
+    apply(&mut index, mk_service("prod/web", "10.96.1.1,fd00::1"));
+    apply(&mut index, mk_slice("prod/b", "web", "10.244.1.1,10.244.1.1"));
+    apply(&mut index, mk_slice("prod/a", "db", "10.244.1.1"));
+    assert_eq!(found(&index, "fd00::1"), "prod/web");
+    assert_eq!(found(&index, "10.244.1.1"), "prod/a prod/b");
+    apply(&mut index, mk_service("prod/web", "10.96.1.2"));
+    apply(&mut index, mk_slice("prod/b", "db", "10.244.1.2"));
+    assert_eq!(found(&index, "fd00::1"), "");
+    assert_eq!(found(&index, "10.96.1.2"), "prod/web");
+    assert_eq!(found(&index, "10.244.1.1"), "prod/a");
+    apply(&mut index, mk_unusable(Kind::EndpointSlice, "prod/b", Some("db")));
+    delete(&mut index, Kind::EndpointSlice, "prod/a");
+    delete(&mut index, Kind::Service, "prod/web");
+    assert!(index.cluster_ips.is_empty() && index.endpoint_ips.is_empty(), "{index:?}");
+}
+
+#[test]
+fn a_malformed_service_is_neither_there_nor_absent() {
+    let mut index = Index::default();
+    let web = mk_name("prod/web");
+    apply(&mut index, mk_service("prod/web", "10.96.1.1"));
+    let unusable = || mk_unusable(Kind::Service, "prod/web", None);
+    assert_eq!(apply(&mut index, unusable()), ["prod/web"]);
+    assert_eq!(apply(&mut index, unusable()), Vec::<String>::new());
+    assert_eq!(index.known_service(&web), Known::Unknown);
+    assert_eq!(index.known_service(&mk_name("prod/api")), Known::Absent);
+    assert!(!index.is_sound(Kind::Service));
+    assert_eq!(apply(&mut index, mk_service("prod/web", "10.96.1.1")), ["prod/web"]);
+    assert!(matches!(index.known_service(&web), Known::Is(_)));
+    apply(&mut index, unusable());
+    assert_eq!(delete(&mut index, Kind::Service, "prod/web"), ["prod/web"]);
+    assert_eq!(index.known_service(&web), Known::Absent);
+    apply(&mut index, unusable());
+    assert_eq!(touched(&mut index, Event::Listed(Kind::Service, vec![])), ["prod/web"]);
+    assert!(index.is_sound(Kind::Service));
+    apply(&mut index, mk_unusable(Kind::Service, "prod/", None));
+    assert_eq!(index.known_service(&web), Known::Unknown, "it may be that one");
+    assert_eq!(index.known_service(&mk_name("test/web")), Known::Absent);
+}
+
+#[test]
+fn a_malformed_slice_makes_its_service_unknown() {
+    let mut index = Index::default();
+    for service in ["prod/db", "prod/web", "test/db"] {
+        apply(&mut index, mk_service(service, "None"));
+    }
+    let all = |index: &Index| {
+        ["prod/db", "prod/web", "test/db"].map(|name| index.has_all_slices(&mk_name(name)))
+    };
+    let unusable = |service| mk_unusable(Kind::EndpointSlice, "prod/s", service);
+    assert_eq!(apply(&mut index, unusable(Some("db"))), ["prod/db"]);
+    assert_eq!(all(&index), [false, true, true]);
+    assert_eq!(apply(&mut index, unusable(Some("web"))), ["prod/db", "prod/web"]);
+    assert_eq!(all(&index), [true, false, true]);
+    assert_eq!(apply(&mut index, unusable(None)), ["prod/db", "prod/web"]);
+    assert_eq!(all(&index), [false, false, true]);
+    assert_eq!(apply(&mut index, mk_slice("prod/s", "db", "")), ["prod/db", "prod/web"]);
+    assert_eq!(all(&index), [true, true, true]);
+    apply(&mut index, mk_unusable(Kind::EndpointSlice, "/", None));
+    assert_eq!(all(&index), [false, false, false]);
+}
+
+#[test]
+fn a_malformed_namespace_is_unknown() {
+    let mut index = Index::default();
+    apply(&mut index, mk_service("prod/web", "10.96.1.1"));
+    apply(&mut index, mk_namespace("prod"));
+    assert_eq!(index.namespace("prod"), Known::Is(()));
+    let unusable = mk_unusable(Kind::Namespace, "prod", None);
+    assert_eq!(apply(&mut index, unusable), ["prod/web"]);
+    assert_eq!(index.namespace("prod"), Known::Unknown);
+    assert_eq!(index.namespace("test"), Known::Absent);
 }
 
 #[test]

@@ -25,11 +25,11 @@ use prometheus_client::{
 };
 
 use crate::{
-    answers::{Arrival, Family as AddressFamily, Transport, is_in_zone},
+    answers::{Arrival, Family as AddressFamily, Transport},
+    cluster::{Cluster, is_in_zone},
     health::Health,
     message::{Header, NOERROR, Question, TYPE_A, TYPE_AAAA},
     objects::Kind,
-    records::Table,
     source::SourceCounters,
 };
 use traffic::Traffic;
@@ -63,7 +63,7 @@ struct BuildLabels {
 /// All metrics of the agent.
 pub struct Metrics {
     registry: Registry,
-    table: Arc<RwLock<Table>>,
+    cluster: Arc<RwLock<Cluster>>,
     health: Arc<Health>,
     sources: Arc<SourceCounters>,
     /// Label of what the datapath answers: it does not count by address.
@@ -91,7 +91,7 @@ impl fmt::Debug for Metrics {
 impl Metrics {
     /// Returns metrics that are all 0. `server` is the first address answered for.
     pub fn new(
-        table: Arc<RwLock<Table>>,
+        cluster: Arc<RwLock<Cluster>>,
         health: Arc<Health>,
         sources: Arc<SourceCounters>,
         server: SocketAddr,
@@ -104,7 +104,7 @@ impl Metrics {
         let upstream = UpstreamMetrics::default();
         upstream.register(&mut registry);
         let metrics = Self {
-            table,
+            cluster,
             health,
             sources,
             datapath_server: server_label(server),
@@ -216,7 +216,7 @@ impl Metrics {
 
     /// Brings up to date what is not counted as it happens.
     fn update(&self) {
-        let names = self.table.read().unwrap_or_else(PoisonError::into_inner).names.len();
+        let names = self.cluster.read().unwrap_or_else(PoisonError::into_inner).table.names.len();
         self.names.set(names.try_into().unwrap_or(i64::MAX));
         self.names_owed.set(self.health.names_owed().try_into().unwrap_or(i64::MAX));
         self.synced.set(self.health.is_synced().into());
@@ -247,8 +247,8 @@ impl Metrics {
 
     /// Returns the label of the zone in which `name`, as on the wire, is.
     fn zone_of(&self, name: Option<&[u8]>) -> String {
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        match (&table.zone, name) {
+        let cluster = self.cluster.read().unwrap_or_else(PoisonError::into_inner);
+        match (&cluster.table.zone, name) {
             (Some(zone), Some(name)) if is_in_zone(name, &zone.name) => format!("{}.", zone.name),
             _ => ".".to_owned(),
         }
@@ -256,8 +256,9 @@ impl Metrics {
 
     /// Returns the label of the cluster's zone.
     fn zone(&self) -> String {
-        let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        table.zone.as_ref().map_or_else(|| ".".to_owned(), |zone| format!("{}.", zone.name))
+        let cluster = self.cluster.read().unwrap_or_else(PoisonError::into_inner);
+        let zone = cluster.table.zone.as_ref();
+        zone.map_or_else(|| ".".to_owned(), |zone| format!("{}.", zone.name))
     }
 }
 
@@ -296,10 +297,10 @@ mod tests {
     use super::*;
 
     fn mk_metrics() -> Metrics {
-        let table = Arc::new(RwLock::new(Table::default()));
+        let cluster = Arc::new(RwLock::new(Cluster::default()));
         let health = Arc::new(Health::new(Duration::from_secs(10)));
         let sources = Arc::new(SourceCounters::default());
-        Metrics::new(table, health, sources, (Ipv4Addr::new(169, 254, 25, 10), 53).into())
+        Metrics::new(cluster, health, sources, (Ipv4Addr::new(169, 254, 25, 10), 53).into())
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Small objects for tests.
 
 use super::{
-    ConfigMap, Endpoint, EndpointSlice, Namespace, Object, ObjectName, Port, Service, ServiceKind,
+    ConfigMap, Endpoint, EndpointSlice, Kind, Namespace, Object, ObjectName, Port, Service,
+    ServiceKind, Unusable,
 };
 
 /// Returns a name from `namespace/name`, or of a Namespace without a slash.
@@ -23,19 +24,14 @@ pub(crate) fn mk_service(name: &str, cluster_ips: &str) -> Object {
         "None" => ServiceKind::Headless,
         _ => ServiceKind::ClusterIp(ips.map(|ip| ip.parse().unwrap()).collect()),
     };
-    Object::Service(Service {
-        name: mk_name(name),
-        kind,
-        cluster_ip_text: None,
-        ports: vec![mk_port()],
-    })
+    Object::Service(Service { name: mk_name(name), kind, ports: vec![mk_port()] })
 }
 
 /// Returns a Service that is an alias.
 pub(crate) fn mk_external_name(name: &str, target: &str) -> Object {
     let kind = ServiceKind::ExternalName(target.into());
     let name = mk_name(name);
-    Object::Service(Service { name, kind, cluster_ip_text: None, ports: vec![] })
+    Object::Service(Service { name, kind, ports: vec![] })
 }
 
 /// Returns a slice whose ready endpoints have the addresses of a comma-separated
@@ -43,7 +39,7 @@ pub(crate) fn mk_external_name(name: &str, target: &str) -> Object {
 pub(crate) fn mk_slice(name: &str, service: &str, addresses: &str) -> Object {
     let addresses = addresses.split(',').filter(|ip| !ip.is_empty());
     let endpoint =
-        |ip: &str| Endpoint { addresses: vec![ip.parse().unwrap()], hostname: None, pod: None };
+        |ip: &str| Endpoint { addresses: vec![ip.parse().unwrap()], hostname: None, target: None };
     Object::EndpointSlice(EndpointSlice {
         name: mk_name(name),
         service: service.into(),
@@ -57,6 +53,12 @@ pub(crate) fn mk_slice(name: &str, service: &str, addresses: &str) -> Object {
 pub(crate) fn mk_config_map(corefile: &str) -> Object {
     let corefile = Some(corefile.to_owned());
     Object::ConfigMap(ConfigMap { name: mk_name("kube-system/coredns"), corefile })
+}
+
+/// Returns a malformed object.
+pub(crate) fn mk_unusable(kind: Kind, name: &str, service: Option<&str>) -> Object {
+    let service = service.map(str::to_owned);
+    Object::Unusable(Unusable { kind, name: mk_name(name), service })
 }
 
 fn mk_port() -> Port {

@@ -1,12 +1,15 @@
 //! From the API's EndpointSlice.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use k8s_openapi::api::discovery::v1 as api;
 
-use super::{Endpoint, EndpointSlice, ObjectName, Port, parse_ip, parse_port_number};
+use super::{
+    Endpoint, EndpointSlice, ObjectName, Port, check_port_text, is_label, parse_ip,
+    parse_port_number,
+};
 
 /// Label that names the Service of a slice.
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
+pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 impl EndpointSlice {
     /// Converts a slice of the API. None for a slice that names no Service.
@@ -35,20 +38,29 @@ fn is_ready(endpoint: &api::Endpoint) -> bool {
 }
 
 fn convert_endpoint(endpoint: api::Endpoint) -> Result<Endpoint> {
-    let pod = endpoint.target_ref.filter(|target| target.kind.as_deref() == Some("Pod"));
+    /// CoreDNS leaves out the names of targets that are longer.
+    const MAX_TARGET_LEN: usize = 63;
+    let hostname = endpoint.hostname.filter(|hostname| !hostname.is_empty());
+    if let Some(hostname) = &hostname {
+        ensure!(is_label(hostname), "{hostname:?} is not a hostname");
+    }
+    let target = endpoint.target_ref.and_then(|target| target.name);
+    let target = target.filter(|name| (1..=MAX_TARGET_LEN).contains(&name.len()));
+    if let Some(name) = &target {
+        ensure!(name.split('.').all(is_label), "{name:?} is not the name of a target");
+    }
     Ok(Endpoint {
         addresses: endpoint.addresses.iter().map(|ip| parse_ip(ip)).collect::<Result<_>>()?,
-        hostname: endpoint.hostname.filter(|hostname| !hostname.is_empty()),
-        pod: pod.and_then(|target| target.name),
+        hostname,
+        target,
     })
 }
 
 fn convert_port(port: api::EndpointPort) -> Result<Port> {
-    Ok(Port {
-        name: port.name.unwrap_or_default(),
-        protocol: port.protocol.unwrap_or_default(),
-        number: port.port.map(parse_port_number).transpose()?,
-    })
+    let (name, protocol) = (port.name.unwrap_or_default(), port.protocol.unwrap_or_default());
+    check_port_text(&name)?;
+    check_port_text(&protocol)?;
+    Ok(Port { name, protocol, number: port.port.map(parse_port_number).transpose()? })
 }
 
 #[cfg(test)]
@@ -74,11 +86,11 @@ mod tests {
         }
     }
 
-    fn endpoint(addresses: &[&str], hostname: Option<&str>, pod: Option<&str>) -> Endpoint {
+    fn endpoint(addresses: &[&str], hostname: Option<&str>, target: Option<&str>) -> Endpoint {
         Endpoint {
             addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
             hostname: hostname.map(str::to_owned),
-            pod: pod.map(str::to_owned),
+            target: target.map(str::to_owned),
         }
     }
 
@@ -90,14 +102,14 @@ mod tests {
             {"addresses": ["10.244.2.13"], "conditions": {"serving": true, "terminating": true}},
             {"addresses": ["10.244.2.10", "10.244.2.9"], "hostname": "",
              "targetRef": {"kind": "Pod", "name": "db-0"}},
-            {"addresses": ["10.244.2.14"], "targetRef": {"kind": "Node", "name": "n"}},
+            {"addresses": ["10.244.2.14"], "targetRef": {"kind": "Node", "name": "n.a"}},
             {"addresses": []},
         ]}));
         let expect = vec![
             endpoint(&["10.244.2.11"], Some("db-1"), None),
             endpoint(&["10.244.2.13"], None, None),
             endpoint(&["10.244.2.10", "10.244.2.9"], None, Some("db-0")),
-            endpoint(&["10.244.2.14"], None, None),
+            endpoint(&["10.244.2.14"], None, Some("n.a")),
             endpoint(&[], None, None),
         ];
         let slice = slice.unwrap().unwrap();
@@ -141,6 +153,14 @@ mod tests {
             (
                 json!({"addressType": "IPv4", "endpoints": [{"addresses": ["10.244.2"]}]}),
                 "\"10.244.2\" is not an IP address",
+            ),
+            (
+                json!({"addressType": "IPv6", "endpoints": [{"addresses": ["fd00:0::1"]}]}),
+                "\"fd00:0::1\" is not the canonical spelling of fd00::1",
+            ),
+            (
+                json!({"addressType": "IPv4", "endpoints": [{"addresses": [], "hostname": "a.b"}]}),
+                "\"a.b\" is not a hostname",
             ),
             (json!({"addressType": "IPv4", "ports": [{"port": 70_000}]}), "70000 is not a port"),
             (json!({"endpoints": [[]]}), "it does not have the fields of its kind"),

@@ -10,16 +10,19 @@ mod config_map;
 mod endpoint_slice;
 mod namespace;
 mod service;
+mod unusable;
 
 use std::{fmt, net::IpAddr};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::{
     api::{core::v1 as core, discovery::v1 as discovery},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+pub use unusable::{Malformed, Unusable};
 
 /// Namespace and name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -124,9 +127,6 @@ pub struct Service {
     pub name: ObjectName,
     /// Type and addresses.
     pub kind: ServiceKind,
-    /// The first clusterIP as the object writes it, which Pods are told literally;
-    /// None when it is the usual text of that address.
-    pub cluster_ip_text: Option<Box<str>>,
     /// Ports in spec order.
     pub ports: Vec<Port>,
 }
@@ -138,8 +138,9 @@ pub struct Endpoint {
     pub addresses: Vec<IpAddr>,
     /// Hostname, when the object has one.
     pub hostname: Option<String>,
-    /// Name of the Pod behind it, when the object names one.
-    pub pod: Option<String>,
+    /// Name of the object behind it, mostly a Pod, when the slice says it and it
+    /// can be a label (or several).
+    pub target: Option<String>,
 }
 
 /// An EndpointSlice that belongs to a Service.
@@ -182,12 +183,23 @@ pub enum Object {
     Service(Service),
     EndpointSlice(EndpointSlice),
     ConfigMap(ConfigMap),
+    Unusable(Unusable),
 }
 
 impl Object {
-    /// Converts an object of the API. None when it is sound but means nothing
-    /// to DNS (a slice of no Service); an error says what is wrong with it.
-    pub fn from_json(kind: Kind, json: Value) -> Result<Option<Self>> {
+    /// Converts an object of the API. None when it means nothing to DNS (a slice
+    /// of no Service); an error says what is wrong with it, and what is known all
+    /// the same.
+    pub fn from_json(kind: Kind, json: Value) -> Result<Option<Self>, Malformed> {
+        let known = Unusable::from_json(kind, &json);
+        match (Self::convert(kind, json), known) {
+            (Ok(object), _) => Ok(object),
+            (Err(_), None) => Ok(None),
+            (Err(reason), Some(unusable)) => Err(Malformed { unusable, reason }),
+        }
+    }
+
+    fn convert(kind: Kind, json: Value) -> Result<Option<Self>> {
         Ok(match kind {
             Kind::Namespace => Some(Self::Namespace(parse::<core::Namespace>(json)?.try_into()?)),
             Kind::Service => Some(Self::Service(parse::<core::Service>(json)?.try_into()?)),
@@ -206,6 +218,7 @@ impl Object {
             Self::Service(_) => Kind::Service,
             Self::EndpointSlice(_) => Kind::EndpointSlice,
             Self::ConfigMap(_) => Kind::ConfigMap,
+            Self::Unusable(object) => object.kind,
         }
     }
 
@@ -218,6 +231,7 @@ impl Object {
             Self::Service(object) => object.name.clone(),
             Self::EndpointSlice(object) => object.name.clone(),
             Self::ConfigMap(object) => object.name.clone(),
+            Self::Unusable(object) => object.name.clone(),
         }
     }
 }
@@ -226,15 +240,32 @@ fn parse<T: DeserializeOwned>(json: Value) -> Result<T> {
     serde_json::from_value(json).context("it does not have the fields of its kind")
 }
 
-/// Reads an IP address; the IPv4 address that an IPv6 one stands for, as CoreDNS
-/// takes it.
+/// Reads an IP address in its canonical spelling (RFC 5952): CoreDNS goes by the
+/// spelling for endpoint names, duplicates and PTR, so others are left to it.
 fn parse_ip(text: &str) -> Result<IpAddr> {
     let ip: IpAddr = text.parse().with_context(|| format!("{text:?} is not an IP address"))?;
-    Ok(ip.to_canonical())
+    let canonical = ip.to_canonical();
+    ensure!(canonical.to_string() == text, "{text:?} is not the canonical spelling of {canonical}");
+    Ok(canonical)
+}
+
+/// Whether `text` can be a label as it is, in lower case.
+pub(crate) fn is_label(text: &str) -> bool {
+    /// Octets of a label at most (RFC 1035 section 2.3.4).
+    const MAX_LABEL_LEN: usize = 63;
+    let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+    (1..=MAX_LABEL_LEN).contains(&text.len()) && text.bytes().all(is_plain)
 }
 
 fn parse_port_number(number: i32) -> Result<u16> {
     u16::try_from(number).with_context(|| format!("{number} is not a port number"))
+}
+
+/// Checks what a port is called: empty, or a label in any spelling.
+fn check_port_text(text: &str) -> Result<()> {
+    let is_sound = text.is_empty() || is_label(&text.to_ascii_lowercase());
+    ensure!(is_sound, "{text:?} is not the name or the protocol of a port");
+    Ok(())
 }
 
 /// What a source says.

@@ -1,9 +1,9 @@
 //! From the API's Service.
 
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, ensure};
 use k8s_openapi::api::core::v1 as api;
 
-use super::{ObjectName, Port, Service, ServiceKind, parse_ip, parse_port_number};
+use super::{ObjectName, Port, Service, ServiceKind, check_port_text, parse_ip, parse_port_number};
 
 /// Stands for the first clusterIP of a headless Service.
 const HEADLESS: &str = "None";
@@ -17,42 +17,38 @@ impl TryFrom<api::Service> for Service {
     fn try_from(object: api::Service) -> Result<Self> {
         let mut spec = object.spec.unwrap_or_default();
         let ports = spec.ports.take().unwrap_or_default();
-        let (kind, cluster_ip_text) = convert_kind(spec)?;
+        let kind = convert_kind(spec)?;
         Ok(Self {
             name: ObjectName::from_metadata(object.metadata)?,
             kind,
-            cluster_ip_text,
             ports: ports.into_iter().map(convert_port).collect::<Result<_>>()?,
         })
     }
 }
 
-/// Returns the kind, and the first clusterIP when its text is an unusual one.
-fn convert_kind(spec: api::ServiceSpec) -> Result<(ServiceKind, Option<Box<str>>)> {
-    if spec.type_.as_deref() == Some("ExternalName") {
-        let target = spec.external_name.unwrap_or_default();
-        return Ok((ServiceKind::ExternalName(target), None));
-    }
+fn convert_kind(spec: api::ServiceSpec) -> Result<ServiceKind> {
     let mut cluster_ips = spec.cluster_ips.unwrap_or_default();
     if cluster_ips.is_empty() {
         cluster_ips.extend(spec.cluster_ip);
     }
-    if cluster_ips.first().is_some_and(|ip| ip == HEADLESS) {
-        return Ok((ServiceKind::Headless, None));
+    if spec.type_.as_deref() == Some("ExternalName") {
+        let has_ip = cluster_ips.iter().any(|ip| parse_ip(ip).is_ok());
+        ensure!(!has_ip, "it is an alias with a clusterIP");
+        return Ok(ServiceKind::ExternalName(spec.external_name.unwrap_or_default()));
     }
-    cluster_ips.retain(|ip| !ip.is_empty());
-    let ips = cluster_ips.iter().map(|ip| parse_ip(ip)).collect::<Result<Vec<_>>>()?;
-    let first = cluster_ips.into_iter().next().zip(ips.first());
-    let unusual = first.filter(|(text, ip)| *text != ip.to_string()).map(|(text, _)| text.into());
-    Ok((ServiceKind::ClusterIp(ips), unusual))
+    if cluster_ips.first().is_some_and(|ip| ip == HEADLESS) {
+        return Ok(ServiceKind::Headless);
+    }
+    let allocated = cluster_ips.iter().filter(|ip| !ip.is_empty());
+    Ok(ServiceKind::ClusterIp(allocated.map(|ip| parse_ip(ip)).collect::<Result<_>>()?))
 }
 
 fn convert_port(port: api::ServicePort) -> Result<Port> {
-    Ok(Port {
-        name: port.name.unwrap_or_default(),
-        protocol: port.protocol.unwrap_or_else(|| DEFAULT_PROTOCOL.to_owned()),
-        number: Some(parse_port_number(port.port)?),
-    })
+    let name = port.name.unwrap_or_default();
+    let protocol = port.protocol.unwrap_or_else(|| DEFAULT_PROTOCOL.to_owned());
+    check_port_text(&name)?;
+    check_port_text(&protocol)?;
+    Ok(Port { name, protocol, number: Some(parse_port_number(port.port)?) })
 }
 
 #[cfg(test)]
@@ -97,40 +93,18 @@ mod tests {
                 json!({"type": "LoadBalancer", "clusterIPs": ["10.96.1.1"]}),
                 cluster_ip(&["10.96.1.1"]),
             ),
-            (
-                "IPv4 in IPv6 clothes",
-                json!({"clusterIPs": ["::ffff:10.96.1.1"]}),
-                cluster_ip(&["10.96.1.1"]),
-            ),
             ("not allocated", json!({"clusterIP": "", "clusterIPs": [""]}), cluster_ip(&[])),
             ("nothing at all", json!(null), cluster_ip(&[])),
             ("headless", json!({"clusterIPs": ["None"]}), ServiceKind::Headless),
             ("headless, old form", json!({"clusterIP": "None"}), ServiceKind::Headless),
             (
-                "an alias, even with a clusterIP",
+                "an alias, even with `None` for a clusterIP",
                 json!({"type": "ExternalName", "externalName": "Www.example.com", "clusterIP": "None"}),
                 ServiceKind::ExternalName("Www.example.com".into()),
             ),
         ];
         for (name, spec, expect) in cases {
             assert_eq!(convert(&spec).map(|service| service.kind), Ok(expect), "{name}");
-        }
-    }
-
-    #[test]
-    fn an_unusual_text_of_the_first_cluster_ip_is_kept() {
-        let cases = [
-            (json!({"clusterIP": "10.96.1.1"}), None),
-            (json!({"clusterIPs": ["fd00::1", "FD00::2"]}), None),
-            (json!({"clusterIP": "FD00::1"}), Some("FD00::1")),
-            (json!({"clusterIPs": ["fd00:0::1", "10.96.1.1"]}), Some("fd00:0::1")),
-            (json!({"clusterIP": "::ffff:10.96.1.1"}), Some("::ffff:10.96.1.1")),
-            (json!({"clusterIP": "None"}), None),
-            (json!(null), None),
-        ];
-        for (spec, expect) in cases {
-            let text = convert(&spec).map(|service| service.cluster_ip_text);
-            assert_eq!(text, Ok(expect.map(Into::into)), "{spec}");
         }
     }
 
@@ -154,9 +128,21 @@ mod tests {
     fn unusable_ones_say_why() {
         let cases = [
             (json!({"clusterIP": "10.96.1.256"}), "\"10.96.1.256\" is not an IP address"),
+            (
+                json!({"clusterIPs": ["::ffff:10.96.1.1"]}),
+                "\"::ffff:10.96.1.1\" is not the canonical spelling of 10.96.1.1",
+            ),
+            (
+                json!({"type": "ExternalName", "clusterIP": "10.96.1.1"}),
+                "it is an alias with a clusterIP",
+            ),
             (json!({"clusterIPs": ["10.96.1.1", "None"]}), "\"None\" is not an IP address"),
             (json!({"clusterIP": "010.96.1.1"}), "\"010.96.1.1\" is not an IP address"),
             (json!({"clusterIP": "fe80::1%eth0"}), "\"fe80::1%eth0\" is not an IP address"),
+            (
+                json!({"ports": [{"port": 1, "name": "a b"}]}),
+                "\"a b\" is not the name or the protocol of a port",
+            ),
             (json!({"ports": [{"port": -1}]}), "-1 is not a port number"),
             (json!({"ports": [{"port": 65536}]}), "65536 is not a port number"),
             (json!({"ports": [{"port": 1_u64 << 40}]}), "it does not have the fields of its kind"),

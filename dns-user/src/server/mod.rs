@@ -1,7 +1,7 @@
 //! The DNS sockets on the local addresses: queries that the kernel passed up, all
 //! that come over TCP, and all of them where there is no datapath.
 //!
-//! What the table decides is answered from the loop that received it; the rest
+//! What is decided here is answered from the loop that received it; the rest
 //! waits for upstream in tasks of its own, and whatever happens ends in a
 //! response.
 

@@ -8,15 +8,15 @@ use std::{
 
 use crate::{
     answers::{self, Arrival, Family, Transport},
+    cluster::Cluster,
     forward::Forwarder,
     metrics::{Metrics, Plugin, ServerLabels, server_label},
-    records::Table,
 };
 
-/// Responds to queries from the table, else from upstream.
+/// Responds to queries from what is known of the cluster, else from upstream.
 #[derive(Debug)]
 pub struct Responder {
-    table: Arc<RwLock<Table>>,
+    cluster: Arc<RwLock<Cluster>>,
     forwarder: Arc<Forwarder>,
     metrics: Arc<Metrics>,
 }
@@ -35,7 +35,7 @@ impl Listener {
     }
 }
 
-/// A query that is not decided by the table.
+/// A query that is not decided here.
 #[derive(Debug)]
 pub(super) struct Undecided {
     labels: ServerLabels,
@@ -46,20 +46,20 @@ pub(super) struct Undecided {
 impl Responder {
     /// Returns a responder that counts in `metrics`.
     pub fn new(
-        table: Arc<RwLock<Table>>,
+        cluster: Arc<RwLock<Cluster>>,
         forwarder: Arc<Forwarder>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { table, forwarder, metrics }
+        Self { cluster, forwarder, metrics }
     }
 
-    /// Returns the response to `query`, if the table decides it.
+    /// Returns the response to `query`, if it is decided here.
     pub(super) fn answer(&self, query: &[u8], listener: &Listener) -> Result<Vec<u8>, Undecided> {
         let started_at = Instant::now();
         let labels = self.metrics.count_query(&listener.server, listener.arrival, query);
         let answer = {
-            let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-            answers::answer(query, listener.arrival, &table)
+            let cluster = self.cluster.read().unwrap_or_else(PoisonError::into_inner);
+            answers::answer(query, listener.arrival, &cluster)
         };
         let transport = listener.arrival.transport;
         let undecided = Undecided { labels, transport, started_at };

@@ -3,7 +3,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
-    sync::{Arc, RwLock},
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,7 +21,11 @@ use crate::{
     forward::{Forwarder, Schedule},
     health::Health,
     metrics::Metrics,
-    records::{ClusterZone, NameRecords, Table},
+    objects::{
+        Event, Kind,
+        builders::{mk_config_map, mk_namespace, mk_service, mk_slice},
+    },
+    state::State,
 };
 
 /// Long enough that a test that reaches it has failed.
@@ -29,12 +33,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 const SCHEDULE: Schedule = Schedule { further_attempts: &[], deadline: PATIENCE };
 
-/// A query for A of `web.test`, which the table holds, and its response.
-const HIT: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03Web\x04test\0\0\x01\0\x01";
-const HIT_RESPONSE: &[u8] = b"\x12\x34\x85\0\0\x01\0\x01\0\0\0\0\x03Web\x04test\0\0\x01\0\x01\
-    \x03Web\x04test\0\0\x01\0\x01\0\0\0\x1e\0\x04\x0a\0\0\x01";
-/// A query that the table does not decide.
-const MISS: &[u8] = b"\x56\x78\x01\0\0\x01\0\0\0\0\0\0\x04miss\x04test\0\0\x01\0\x01";
+/// A query for A of `web.prod.svc.test` and its response.
+const HIT: &[u8] = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03Web\x04prod\x03svc\x04test\0\0\x01\0\x01";
+const HIT_RESPONSE: &[u8] = b"\x12\x34\x85\0\0\x01\0\x01\0\0\0\0\
+    \x03Web\x04prod\x03svc\x04test\0\0\x01\0\x01\
+    \x03Web\x04prod\x03svc\x04test\0\0\x01\0\x01\0\0\0\x1e\0\x04\x0a\0\0\x01";
+/// A query that only CoreDNS can answer.
+const MISS: &[u8] = b"\x56\x78\x01\0\0\x01\0\0\0\0\0\0\x02ns\x03dns\x04test\0\0\x01\0\x01";
 
 struct Rig {
     udp: SocketAddr,
@@ -51,22 +56,24 @@ impl Drop for Rig {
 }
 
 fn mk_rig(upstreams: &[SocketAddr]) -> Rig {
-    let records = NameRecords {
-        name: "web.test".to_owned(),
-        a: vec![Ipv4Addr::new(10, 0, 0, 1)],
-        aaaa: vec![],
-    };
-    let table = Arc::new(RwLock::new(Table {
-        zone: Some(ClusterZone { name: "test".to_owned(), ttl_s: 30, serial: 0 }),
-        names: [("web.test".to_owned(), Arc::new(records))].into(),
-    }));
+    let mut state = State::new(None);
+    let corefile = ". {\n kubernetes test {\n ttl 30\n }\n}";
+    for (kind, object) in [
+        (Kind::Namespace, mk_namespace("prod")),
+        (Kind::Service, mk_service("prod/web", "10.0.0.1")),
+        (Kind::EndpointSlice, mk_slice("prod/web", "web", "")),
+        (Kind::ConfigMap, mk_config_map(corefile)),
+    ] {
+        state.apply(Event::Listed(kind, vec![object]), 0);
+    }
+    let cluster = Arc::clone(state.cluster());
     let sockets = Sockets::bind(&[Ipv4Addr::LOCALHOST.into()], 0).unwrap();
     let (udp, tcp) = (sockets.udp_addresses().unwrap()[0], sockets.tcp_addresses().unwrap()[0]);
     let health = Arc::new(Health::new(PATIENCE));
-    let metrics = Arc::new(Metrics::new(Arc::clone(&table), health, Arc::default(), udp));
+    let metrics = Arc::new(Metrics::new(Arc::clone(&cluster), health, Arc::default(), udp));
     let (_, upstreams) = watch::channel(Arc::from(upstreams));
     let forwarder = Forwarder::new(upstreams, vec![udp], SCHEDULE, metrics.upstream());
-    let responder = Arc::new(Responder::new(table, Arc::new(forwarder), Arc::clone(&metrics)));
+    let responder = Arc::new(Responder::new(cluster, Arc::new(forwarder), Arc::clone(&metrics)));
     let server = tokio::spawn(sockets.serve(Arc::clone(&responder)));
     Rig { udp, tcp, responder, metrics, server }
 }

@@ -2,31 +2,33 @@
 //! event: `index -> records -> table -> changes`.
 
 use std::{
+    collections::{BTreeSet, HashMap},
     mem,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use tracing::{info, warn};
 
 use crate::{
-    corefile::{ZoneSettings, cluster_zone},
-    index::Index,
-    objects::{Event, ObjectName},
-    records::{Change, ClusterZone, Table, owner_name, service_records},
+    cluster::{Cluster, service_records},
+    corefile::{ClusterSettings, EndpointNames, ZoneSettings, cluster_zone},
+    index::{Index, Step, Touched},
+    objects::{Event, Kind, ObjectName},
+    records::{Change, ClusterZone, NameRecords, Table, owner_name},
 };
+
+/// Objects that are taken in at a time: queries wait for so many at most.
+const STEPS_AT_A_TIME: usize = 128;
 
 /// The objects of the cluster and the answers made of them.
 ///
 /// Nothing is answered before every kind has been listed.
 #[derive(Debug, Default)]
 pub struct State {
-    index: Index,
-    table: Arc<RwLock<Table>>,
+    /// Written to from here only.
+    cluster: Arc<RwLock<Cluster>>,
     /// Stands for the zone of the Corefile.
     domain: Option<String>,
-    /// What the Corefile said when it last parsed; None before every kind has
-    /// been listed.
-    settings: Option<ZoneSettings>,
     /// Why the Corefile of now does not count.
     corefile_error: Option<String>,
     serial: u32,
@@ -39,57 +41,44 @@ impl State {
         Self { domain, ..Self::default() }
     }
 
-    /// Takes in what a source says at `now_s` (Unix seconds). Returns what is
-    /// answered otherwise from now on, in an order that never leaves a zone
+    /// Takes in what a source says at `now_s` (Unix seconds). Returns what the
+    /// kernel answers otherwise from now on, in an order that never leaves a zone
     /// answered for without all its names: a zone comes after its names and goes
     /// before them.
     pub fn apply(&mut self, event: Event, now_s: u32) -> Vec<Change> {
-        let touched = self.index.apply(event);
+        let listed = match &event {
+            Event::Listed(kind, _) => Some(*kind),
+            Event::Apply(_) | Event::Delete(..) => None,
+        };
+        let mut changes = Vec::new();
+        let touched = self.apply_steps(event, &mut changes);
+        if let Some(kind) = listed {
+            self.write().index.note_listed(kind);
+        }
         if touched.is_data {
             self.serial = self.serial.max(now_s);
         }
-        if !self.index.is_synced() {
-            return Vec::new();
+        if !self.read().index.is_synced() {
+            return changes;
         }
-        if touched.corefile || self.settings.is_none() {
-            self.read_corefile();
+        if touched.corefile || self.read().settings.is_none() {
+            let settings = self.read_corefile();
+            self.follow(settings, &mut changes);
         }
         let zone = self.zone();
-        let mut changes = Vec::new();
-        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        if zone.as_ref().map(|zone| &zone.name) == table.zone.as_ref().map(|old| &old.name) {
-            if let Some(zone) = &zone {
-                for service in &touched.services {
-                    changes.extend(update(&mut table, &self.index, service, zone));
-                }
-            }
-        } else {
-            changes.extend(table.set_zone(None));
-            changes.extend(mem::take(&mut table.names).into_keys().map(Change::Remove));
-            if let Some(zone) = &zone {
-                for service in self.index.services() {
-                    changes.extend(update(&mut table, &self.index, &service.name, zone));
-                }
-            }
-        }
-        changes.extend(table.set_zone(zone));
+        changes.extend(self.write().table.set_zone(zone));
         changes
     }
 
-    /// Returns what is answered from here, which the sockets answer from too.
-    pub fn table(&self) -> &Arc<RwLock<Table>> {
-        &self.table
-    }
-
-    /// Returns the objects.
-    pub fn index(&self) -> &Index {
-        &self.index
+    /// Returns what is known and answered, which the sockets answer from too.
+    pub fn cluster(&self) -> &Arc<RwLock<Cluster>> {
+        &self.cluster
     }
 
     /// Returns what becomes of the cluster's names; None before every kind has
     /// been listed.
-    pub fn settings(&self) -> Option<&ZoneSettings> {
-        self.settings.as_ref()
+    pub fn settings(&self) -> Option<ZoneSettings> {
+        self.read().settings.clone()
     }
 
     /// Returns why CoreDNS's Corefile of now does not count, and older settings do.
@@ -97,58 +86,133 @@ impl State {
         self.corefile_error.as_deref()
     }
 
-    fn zone(&self) -> Option<ClusterZone> {
-        match self.settings.as_ref()? {
-            ZoneSettings::Answered { zone, ttl_s } => {
-                Some(ClusterZone { name: zone.clone(), ttl_s: *ttl_s, serial: self.serial })
+    fn read(&self) -> RwLockReadGuard<'_, Cluster> {
+        self.cluster.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Cluster> {
+        self.cluster.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in objects, and with each its Service's records, a few at a time so
+    /// that queries are answered in between.
+    fn apply_steps(&self, event: Event, changes: &mut Vec<Change>) -> Touched {
+        let mut touched = Touched::default();
+        let mut steps = self.read().index.split(event).into_iter();
+        loop {
+            let some: Vec<Step> = steps.by_ref().take(STEPS_AT_A_TIME).collect();
+            if some.is_empty() {
+                return touched;
             }
-            ZoneSettings::Forwarded { .. } => None,
+            let mut cluster = self.write();
+            let mut touched_now = Touched::default();
+            for step in some {
+                touched_now.extend(cluster.index.apply_step(step));
+            }
+            update(&mut cluster, &touched_now.services, changes);
+            drop(cluster);
+            touched.extend(touched_now);
         }
     }
 
-    /// Follows the Corefile of now. One that does not parse, or that is gone,
-    /// leaves the settings as they are, as it does with CoreDNS.
-    fn read_corefile(&mut self) {
-        let corefile = self.index.config_map().and_then(|map| map.corefile.as_deref());
-        if corefile.is_none() && self.settings.is_some() {
-            warn!("CoreDNS's Corefile is gone, its last settings stay");
-            self.corefile_error = Some("CoreDNS's Corefile is gone".to_owned());
-            return;
-        }
-        match cluster_zone(corefile, self.domain.as_deref()) {
+    fn zone(&self) -> Option<ClusterZone> {
+        let cluster = self.read();
+        let settings = cluster.answered()?;
+        Some(ClusterZone {
+            name: settings.zone.clone(),
+            ttl_s: settings.ttls.data_s,
+            negative_ttl_s: settings.ttls.negative_s,
+            soa_minimum_s: settings.ttls.minimum_s,
+            serial: self.serial,
+        })
+    }
+
+    /// Goes over to other settings. If they make other records, all are made anew.
+    fn follow(&self, settings: ZoneSettings, changes: &mut Vec<Change>) {
+        let names = {
+            let cluster = self.read();
+            let new = match &settings {
+                ZoneSettings::Answered(settings) => Some(settings),
+                ZoneSettings::Forwarded { .. } => None,
+            };
+            let shape =
+                |of: &ClusterSettings| (of.zone.clone(), of.endpoints == EndpointNames::None);
+            let is_same = cluster.answered().map(shape) == new.map(shape);
+            (!is_same).then(|| new.map_or_else(HashMap::new, |new| all_names(&cluster.index, new)))
+        };
+        let mut cluster = self.write();
+        cluster.settings = Some(settings);
+        let Some(names) = names else { return };
+        changes.extend(cluster.table.set_zone(None));
+        let old = mem::replace(&mut cluster.table, Table { zone: None, names }).names;
+        let new = &cluster.table.names;
+        let gone = old.into_keys().filter(|name| !new.contains_key(name));
+        changes.extend(gone.map(Change::Remove));
+        changes.extend(new.values().map(|records| Change::Put(Arc::clone(records))));
+    }
+
+    /// Reads the Corefile of now. One that does not parse, or that is gone, leaves
+    /// the settings as they are, as it does with CoreDNS.
+    fn read_corefile(&mut self) -> ZoneSettings {
+        let (corefile, last) = {
+            let cluster = self.read();
+            let map = cluster.index.config_map();
+            let corefile = match map.and_then(|map| map.corefile.clone()) {
+                _ if !cluster.index.is_sound(Kind::ConfigMap) => {
+                    Err("CoreDNS's ConfigMap is malformed")
+                }
+                None if cluster.settings.is_some() => Err("CoreDNS's Corefile is gone"),
+                corefile => Ok(corefile),
+            };
+            (corefile, cluster.settings.clone())
+        };
+        let settings = corefile.map_err(str::to_owned).and_then(|corefile| {
+            let settings = cluster_zone(corefile.as_deref(), self.domain.as_deref());
+            let settings = settings.map_err(|error| format!("{error:#}"))?;
+            log_settings(&settings, corefile.is_some());
+            Ok(settings)
+        });
+        match settings {
             Ok(settings) => {
-                log_settings(&settings, corefile.is_some());
                 self.corefile_error = None;
-                self.settings = Some(settings);
+                settings
             }
-            Err(error) => {
-                let reason = format!("{error:#}");
+            Err(reason) => {
                 warn!("{reason}; the last good settings stay");
-                self.settings.get_or_insert(ZoneSettings::Forwarded { reason: reason.clone() });
-                self.corefile_error = Some(reason);
+                self.corefile_error = Some(reason.clone());
+                last.unwrap_or(ZoneSettings::Forwarded { reason })
             }
         }
     }
 }
 
-/// Brings the table to what a Service is now.
-fn update(
-    table: &mut Table,
-    index: &Index,
-    service: &ObjectName,
-    zone: &ClusterZone,
-) -> Option<Change> {
-    let owner = owner_name(service, &zone.name)?;
-    table.replace(&owner, service_records(index, service, zone))
+/// Brings the table to what Services are now.
+fn update(cluster: &mut Cluster, services: &BTreeSet<ObjectName>, changes: &mut Vec<Change>) {
+    let Cluster { index, settings: Some(ZoneSettings::Answered(settings)), table } = cluster else {
+        return;
+    };
+    for service in services {
+        if let Some(owner) = owner_name(service, &settings.zone) {
+            changes.extend(table.replace(&owner, service_records(index, settings, service)));
+        }
+    }
+}
+
+/// Returns the records of all Services by their names.
+fn all_names(index: &Index, settings: &ClusterSettings) -> HashMap<String, Arc<NameRecords>> {
+    let records = index.services().filter_map(|it| service_records(index, settings, &it.name));
+    records.map(|records| (records.name.clone(), Arc::new(records))).collect()
 }
 
 fn log_settings(settings: &ZoneSettings, has_corefile: bool) {
     match settings {
-        ZoneSettings::Answered { zone, ttl_s } if has_corefile => {
-            info!(zone, ttl_s, "the cluster's zone is answered as CoreDNS's Corefile says");
-        }
-        ZoneSettings::Answered { zone, ttl_s } => {
-            warn!(zone, ttl_s, "no Corefile of CoreDNS found, its defaults are assumed");
+        ZoneSettings::Answered(ClusterSettings { zone, ttls, pods, reverse_zones, .. }) => {
+            let (ttl_s, reverse) = (ttls.data_s, reverse_zones.len());
+            if has_corefile {
+                info!(zone, ttl_s, ?pods, reverse, "answering as CoreDNS's Corefile says");
+            } else {
+                warn!(zone, ttl_s, "no Corefile of CoreDNS found, its defaults are assumed");
+            }
         }
         ZoneSettings::Forwarded { reason } => {
             warn!("all names of the cluster are left to CoreDNS: {reason}");

@@ -148,8 +148,8 @@ fn the_serial_never_goes_back() {
         apply(&mut state, mk_service("prod/web", "10.96.1.2"), 150),
         ["+web.prod.svc.cluster.local 10.96.1.2"]
     );
-    let table = state.table().read().unwrap();
-    assert_eq!(table.zone.as_ref().map(|zone| zone.serial), Some(200));
+    let cluster = state.cluster().read().unwrap();
+    assert_eq!(cluster.table.zone.as_ref().map(|zone| zone.serial), Some(200));
 }
 
 #[test]

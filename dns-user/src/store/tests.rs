@@ -83,7 +83,13 @@ fn records(name: &str, last: u8) -> Arc<NameRecords> {
 
 fn table(names: &[(&str, u8)]) -> Table {
     let names = names.iter().map(|(name, last)| ((*name).to_owned(), records(name, *last)));
-    let zone = ClusterZone { name: "cluster.local".to_owned(), ttl_s: 30, serial: 1 };
+    let zone = ClusterZone {
+        name: "cluster.local".to_owned(),
+        ttl_s: 30,
+        negative_ttl_s: 30,
+        soa_minimum_s: 30,
+        serial: 1,
+    };
     Table { zone: Some(zone), names: names.collect() }
 }
 

@@ -1,9 +1,17 @@
 //! What CoreDNS is set up to answer for the cluster, as far as it is modelled
 //! here; whatever else alters its answers leaves the zone to CoreDNS.
 
+mod model;
+mod options;
+mod reverse;
+mod ttls;
+
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::parser::{Corefile, Directive, ServerBlock, has_variable};
+use options::Options;
+
+pub use model::{ClusterSettings, EndpointNames, Forwarded, Pods, ReverseZone, Ttls, ZoneSettings};
 
 /// Zone of a cluster that does not say otherwise.
 pub const DEFAULT_ZONE: &str = "cluster.local";
@@ -11,28 +19,8 @@ pub const DEFAULT_ZONE: &str = "cluster.local";
 /// TTL in seconds of CoreDNS's `kubernetes` plugin without a `ttl`.
 pub const DEFAULT_TTL_S: u32 = 5;
 
-/// Greatest `ttl` in seconds that the plugin takes.
-const MAX_TTL_S: u32 = 3600;
-
 /// Name of the plugin that answers for the cluster.
 const KUBERNETES: &str = "kubernetes";
-
-/// What becomes of the names of the cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ZoneSettings {
-    /// They are answered from here.
-    Answered {
-        /// In lower case, without a final dot.
-        zone: String,
-        /// TTL of their records in seconds.
-        ttl_s: u32,
-    },
-    /// They are left to CoreDNS.
-    Forwarded {
-        /// A sentence that says why.
-        reason: String,
-    },
-}
 
 /// A plugin's name, and whether this use of it is harmless.
 type HarmlessPlugin = (&'static str, fn(&Directive) -> bool);
@@ -70,7 +58,7 @@ const HARMLESS_PLUGINS: &[HarmlessPlugin] = &[
     ("grpc", always),
     ("loop", always),
     ("whoami", always),
-    // Answers are at most `ttl` old; here they are fresh.
+    // Answers are at most `ttl` old; here they are fresh. Its TTLs are modelled.
     ("cache", always),
     // Class CH only.
     ("chaos", always),
@@ -80,34 +68,37 @@ const HARMLESS_PLUGINS: &[HarmlessPlugin] = &[
     ("hosts", is_empty_hosts),
 ];
 
-/// Options of `kubernetes` under which the names that are answered from here
-/// stay what they are. `ttl` and `fallthrough` are read for what they say.
-const HARMLESS_OPTIONS: &[&str] = &[
-    // Names of pods and of endpoints are not answered from here.
-    "pods",
-    "endpoint_pod_names",
-    // How CoreDNS talks to the API server, and for how long it waits at its start.
-    "apiserver_burst",
-    "apiserver_max_inflight",
-    "apiserver_qps",
-    "startup_timeout",
-    // Without effect since years, still found in old files.
-    "resyncperiod",
-    "upstream",
-];
-
 /// Reads what CoreDNS is set up to answer. `domain` stands for the zone of the
 /// Corefile. Without a Corefile CoreDNS's defaults hold. Fails when the Corefile
 /// does not parse: then the last good settings should stay.
 pub fn cluster_zone(corefile: Option<&str>, domain: Option<&str>) -> Result<ZoneSettings> {
     let Some(text) = corefile else {
-        let zone = domain.unwrap_or(DEFAULT_ZONE).to_owned();
-        return Ok(ZoneSettings::Answered { zone, ttl_s: DEFAULT_TTL_S });
+        return Ok(ZoneSettings::Answered(assumed(domain.unwrap_or(DEFAULT_ZONE))));
     };
     // CoreDNS's variables are not ours.
     let file = Corefile::parse(text, |_| None).context("CoreDNS's Corefile does not parse")?;
     Ok(read_settings(&file, domain)
         .unwrap_or_else(|reason| ZoneSettings::Forwarded { reason: format!("{reason:#}") }))
+}
+
+/// CoreDNS's defaults. What is not a default in the field is left to it.
+fn assumed(zone: &str) -> ClusterSettings {
+    let ttl_s = DEFAULT_TTL_S;
+    ClusterSettings {
+        zone: zone.to_owned(),
+        ttls: Ttls {
+            data_s: ttl_s,
+            negative_s: ttl_s,
+            soa_s: ttl_s,
+            version_s: None,
+            minimum_s: ttl_s,
+        },
+        reverse_zones: Vec::new(),
+        pods: Pods::Verified,
+        endpoints: EndpointNames::Address,
+        shuffles: true,
+        forwarded: Forwarded { other_classes: true, transfers: true, ds: true },
+    }
 }
 
 /// Fails with the reason why the zone is left to CoreDNS.
@@ -117,10 +108,39 @@ fn read_settings(file: &Corefile, domain: Option<&str>) -> Result<ZoneSettings> 
     }
     let server = choose_server(file, domain)?;
     let zone = server.zone(domain)?;
-    check_routing(file, server.block, &zone)?;
+    let own = check_routing(file, server.block, &zone)?;
     check_plugins(server.block)?;
-    let ttl_s = read_options(server.plugin, &zone)?;
-    Ok(ZoneSettings::Answered { zone, ttl_s })
+    let options = Options::read(server.plugin, &zone)?;
+    let of_zone =
+        server.zones().into_iter().find(|other| *other != zone && is_within(other, &zone));
+    if let Some(other) = of_zone {
+        bail!("the kubernetes plugin answers for {other}, too, which is a part of {zone}");
+    }
+    let has = |name: &str| server.block.directives.iter().any(|plugin| plugin.name == name);
+    let others = || file.blocks.iter().filter(|block| !std::ptr::eq(*block, server.block));
+    let keys = |block: &ServerBlock| block.keys.iter().filter_map(|key| Key::parse(key)).collect();
+    let has_parent = |block: &ServerBlock| {
+        let keys: Vec<Key> = keys(block);
+        keys.iter().any(|key| key.port == own.port && is_within(&own.zone, &key.zone))
+    };
+    let lets_classes_through = |block: &ServerBlock| {
+        let keys: Vec<Key> = keys(block);
+        keys.iter().any(|key| key.port == own.port)
+            && block.directives.iter().any(|it| ["forward", "chaos"].contains(&it.name.as_str()))
+    };
+    Ok(ZoneSettings::Answered(ClusterSettings {
+        ttls: ttls::read(server.block, &zone, options.ttl_s)?,
+        reverse_zones: reverse::zones(file, server, &zone, &options),
+        pods: options.pods,
+        endpoints: options.endpoints,
+        shuffles: has("loadbalance"),
+        forwarded: Forwarded {
+            other_classes: !file.blocks.iter().any(lets_classes_through),
+            transfers: has("transfer"),
+            ds: others().any(has_parent),
+        },
+        zone,
+    }))
 }
 
 /// A server block and its `kubernetes` plugin.
@@ -193,8 +213,9 @@ fn choose_server<'a>(file: &'a Corefile, domain: Option<&str>) -> Result<Server<
     }
 }
 
-/// Makes sure that CoreDNS asks this block, and no other, for all of `zone`.
-fn check_routing(file: &Corefile, block: &ServerBlock, zone: &str) -> Result<()> {
+/// Makes sure that CoreDNS asks this block, and no other, for all of `zone`;
+/// returns the block's key for it.
+fn check_routing(file: &Corefile, block: &ServerBlock, zone: &str) -> Result<Key> {
     let keys = block.keys.iter().filter_map(|key| Key::parse(key));
     let own = keys.filter(|key| is_within(zone, &key.zone)).max_by_key(|key| key.zone.len());
     let own = own.with_context(|| {
@@ -211,7 +232,7 @@ fn check_routing(file: &Corefile, block: &ServerBlock, zone: &str) -> Result<()>
             );
         }
     }
-    Ok(())
+    Ok(own)
 }
 
 /// Makes sure that no plugin of the block alters what `kubernetes` answers.
@@ -228,40 +249,6 @@ fn check_plugins(block: &ServerBlock) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// Reads the options of `kubernetes`; returns its TTL.
-fn read_options(plugin: &Directive, zone: &str) -> Result<u32> {
-    let mut ttl_s = DEFAULT_TTL_S;
-    for option in &plugin.block {
-        let modelled = match option.name.as_str() {
-            "ttl" => {
-                let ttl = option.args.first().and_then(|ttl| ttl.parse().ok());
-                ttl_s = ttl.filter(|ttl| *ttl <= MAX_TTL_S).with_context(|| {
-                    format!("line {} of the Corefile, `{}`: not a TTL", option.line, show(option))
-                })?;
-                true
-            }
-            "fallthrough" => passes_on_others_only(option, zone),
-            name => HARMLESS_OPTIONS.contains(&name),
-        };
-        ensure!(
-            modelled,
-            "line {} of the Corefile, `{}` of the kubernetes plugin, may alter answers for the cluster",
-            option.line,
-            show(option)
-        );
-    }
-    Ok(ttl_s)
-}
-
-/// Whether `fallthrough` names zones, and none that has to do with `zone`.
-fn passes_on_others_only(option: &Directive, zone: &str) -> bool {
-    let is_other = |arg: &String| {
-        let other = normalize(arg);
-        !has_variable(arg) && !is_within(zone, &other) && !is_within(&other, zone)
-    };
-    !option.args.is_empty() && option.args.iter().all(is_other)
 }
 
 fn always(_: &Directive) -> bool {

@@ -1,6 +1,6 @@
 //! Corefiles as they are found, and what becomes of the zone.
 
-use super::{ZoneSettings, cluster_zone};
+use super::{ClusterSettings, EndpointNames, Pods, ZoneSettings, cluster_zone};
 
 /// What kubeadm installs.
 const KUBEADM: &str = r"
@@ -68,7 +68,9 @@ fn settings(corefile: &str, domain: Option<&str>) -> ZoneSettings {
 /// Returns `zone ttl`, or the reason.
 fn outcome(corefile: &str, domain: Option<&str>) -> String {
     match settings(corefile, domain) {
-        ZoneSettings::Answered { zone, ttl_s } => format!("{zone} {ttl_s}"),
+        ZoneSettings::Answered(ClusterSettings { zone, ttls, .. }) => {
+            format!("{zone} {}", ttls.minimum_s)
+        }
         ZoneSettings::Forwarded { reason } => reason,
     }
 }
@@ -142,9 +144,13 @@ fn answered() {
 
 #[test]
 fn without_a_corefile_the_defaults_hold() {
-    let answered = |zone: &str| ZoneSettings::Answered { zone: zone.into(), ttl_s: 5 };
-    assert_eq!(cluster_zone(None, None).unwrap(), answered("cluster.local"));
-    assert_eq!(cluster_zone(None, Some("a.org")).unwrap(), answered("a.org"));
+    for (domain, expect) in [(None, "cluster.local"), (Some("a.org"), "a.org")] {
+        let ZoneSettings::Answered(settings) = cluster_zone(None, domain).unwrap() else {
+            panic!("{domain:?}")
+        };
+        assert_eq!((settings.zone.as_str(), settings.ttls.data_s), (expect, 5));
+        assert_eq!(settings.reverse_zones, []);
+    }
 }
 
 #[test]
@@ -199,7 +205,9 @@ fn what_alters_answers_leaves_them_to_coredns() {
         "namespaces prod",
         "namespace_labels a=b",
         "labels a=b",
-        "noendpoints",
+        "pods",
+        "pods secure",
+        "pods {$PODS}",
         "ignore empty_service",
         "multicluster clusterset.local",
         "zonal",
@@ -229,6 +237,10 @@ fn what_alters_answers_leaves_them_to_coredns() {
 fn reasons_are_sentences() {
     let cases = [
         ("", "no server block of the Corefile has the kubernetes plugin"),
+        (
+            ". {\n kubernetes a.org x.a.org\n}",
+            "the kubernetes plugin answers for x.a.org, too, which is a part of a.org",
+        ),
         (". {\n kubernetes\n}", "the kubernetes plugin answers for the root zone"),
         (". {\n kubernetes ip6.arpa\n}", "the kubernetes plugin has no zone of names"),
         (
@@ -266,8 +278,8 @@ fn reasons_are_sentences() {
             "line 3 of the Corefile, `rewrite name x y`, may alter answers for the cluster",
         ),
         (
-            ". {\n kubernetes a.org {\n  noendpoints\n }\n}",
-            "line 3 of the Corefile, `noendpoints` of the kubernetes plugin, may alter answers for \
+            ". {\n kubernetes a.org {\n  labels x\n }\n}",
+            "line 3 of the Corefile, `labels x` of the kubernetes plugin, may alter answers for \
              the cluster",
         ),
         (
@@ -278,4 +290,57 @@ fn reasons_are_sentences() {
     for (corefile, expect) in cases {
         assert_eq!(outcome(corefile, None), expect, "{corefile:?}");
     }
+}
+
+fn answer_settings(corefile: &str) -> ClusterSettings {
+    match settings(corefile, None) {
+        ZoneSettings::Answered(settings) => settings,
+        ZoneSettings::Forwarded { reason } => panic!("{corefile:?}: {reason}"),
+    }
+}
+
+#[test]
+fn what_the_defaults_of_installers_say() {
+    let kubeadm = answer_settings(KUBEADM);
+    assert_eq!((kubeadm.pods, kubeadm.endpoints), (Pods::Insecure, EndpointNames::Address));
+    assert_eq!((kubeadm.ttls.data_s, kubeadm.ttls.version_s), (30, Some(30)));
+    let reverse = |settings: &ClusterSettings| {
+        let zones = settings.reverse_zones.iter();
+        zones.map(|zone| format!("{} {}", zone.name, zone.passes_on)).collect::<Vec<_>>()
+    };
+    assert_eq!(reverse(&kubeadm), ["in-addr.arpa true", "ip6.arpa true"]);
+    assert!(kubeadm.shuffles);
+    let forwarded = kubeadm.forwarded;
+    assert_eq!((forwarded.other_classes, forwarded.transfers, forwarded.ds), (false, false, false));
+
+    let bare = answer_settings(". {\n kubernetes a.org in-addr.arpa {\n pods verified\n }\n}");
+    assert_eq!((bare.pods, bare.shuffles), (Pods::Verified, false));
+    assert_eq!((bare.ttls.data_s, bare.ttls.version_s), (5, Some(28800)));
+    assert_eq!(reverse(&bare), ["in-addr.arpa false"]);
+    assert!(bare.forwarded.other_classes, "refused without `forward`");
+
+    let options = "a.org {\n kubernetes {\n endpoint_pod_names\n noendpoints\n }\n transfer\n}";
+    let other = answer_settings(&format!("{options}\norg {{\n forward . 10.0.0.1\n}}"));
+    assert_eq!((other.pods, other.endpoints), (Pods::Disabled, EndpointNames::None));
+    let forwarded = other.forwarded;
+    assert_eq!((forwarded.other_classes, forwarded.transfers, forwarded.ds), (false, true, true));
+}
+
+#[test]
+fn doubtful_reverse_zones_are_left_alone() {
+    let cases = [
+        (". {\n kubernetes a.org in-addr.arpa ip6.arpa\n}", 2),
+        (". {\n kubernetes a.org in-addr.arpa 10.0.0.0/8\n}", 0),
+        (". {\n kubernetes a.org in-addr.arpa 10.in-addr.arpa\n}", 0),
+        (". {\n kubernetes a.org in-addr.arpa {$REVERSE}\n}", 0),
+        (". {\n hosts {\n fallthrough\n }\n kubernetes a.org in-addr.arpa\n}", 0),
+        (". {\n kubernetes a.org in-addr.arpa ip6.arpa\n}\n10.in-addr.arpa {\n whoami\n}", 1),
+        (". {\n kubernetes a.org in-addr.arpa\n cache 5 10.in-addr.arpa\n}", 0),
+    ];
+    for (corefile, expect) in cases {
+        assert_eq!(answer_settings(corefile).reverse_zones.len(), expect, "{corefile}");
+    }
+    let two = settings(". {\n kubernetes a.org b.org in-addr.arpa\n}", Some("b.org"));
+    let ZoneSettings::Answered(two) = two else { panic!("{two:?}") };
+    assert_eq!(two.reverse_zones, [], "PTR records name a.org");
 }

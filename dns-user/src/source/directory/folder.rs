@@ -131,22 +131,19 @@ impl Folder {
     fn merge(&self, complaints: &mut BTreeSet<Complaint>) -> Vec<(Kind, Vec<Object>)> {
         let mut objects: BTreeMap<(Kind, &ObjectName), (&Path, &Object)> = BTreeMap::new();
         for (path, manifest) in self.manifests() {
-            let Manifest { kind, name, object } = manifest;
-            match object {
-                Ok(Some(object)) => {
-                    if let Some((other, _)) = objects.insert((*kind, name), (path, object)) {
-                        complaints.insert(Complaint::Other(format!(
-                            "{kind} {name} stands in {} and in {}; the latter counts",
-                            other.display(),
-                            path.display()
-                        )));
-                    }
-                }
-                Ok(None) => {}
-                Err(reason) => {
-                    let complaint = format!("{}: {kind} {name}: {reason}", path.display());
-                    complaints.insert(Complaint::Object(*kind, complaint));
-                }
+            let Manifest { kind, name, object, fault } = manifest;
+            if let Some(fault) = fault {
+                let complaint = format!("{}: {kind} {name}: {fault}", path.display());
+                complaints.insert(Complaint::Object(*kind, complaint));
+            }
+            if let Some(object) = object
+                && let Some((other, _)) = objects.insert((*kind, name), (path, object))
+            {
+                complaints.insert(Complaint::Other(format!(
+                    "{kind} {name} stands in {} and in {}; the latter counts",
+                    other.display(),
+                    path.display()
+                )));
             }
         }
         let mut lists: BTreeMap<Kind, Vec<Object>> =

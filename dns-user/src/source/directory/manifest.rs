@@ -22,8 +22,10 @@ pub(super) enum Format {
 pub(super) struct Manifest {
     pub(super) kind: Kind,
     pub(super) name: ObjectName,
-    /// None when it means nothing to DNS; an error says what is wrong with it.
-    pub(super) object: Result<Option<Object>, String>,
+    /// None when it means nothing to DNS.
+    pub(super) object: Option<Object>,
+    /// What is wrong with it.
+    pub(super) fault: Option<String>,
 }
 
 /// Parses all documents of a file. Objects of other kinds are left out; a
@@ -102,8 +104,13 @@ fn convert(kind: Kind, mut json: Value) -> Manifest {
         }
     }
     let name = ObjectName::from_json(&json);
-    let object = Object::from_json(kind, json).map_err(|error| format!("{error:#}"));
-    Manifest { kind, name, object }
+    match Object::from_json(kind, json) {
+        Ok(object) => Manifest { kind, name, object, fault: None },
+        Err(malformed) => {
+            let fault = Some(malformed.to_string());
+            Manifest { kind, name, object: Some(Object::Unusable(malformed.unusable)), fault }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -114,10 +121,10 @@ mod tests {
     /// `-` before those that mean nothing.
     fn read(text: &str, format: Format) -> Result<Vec<String>, String> {
         let show = |manifest: super::Manifest| {
-            let mark = match manifest.object {
-                Ok(Some(_)) => "",
-                Ok(None) => "-",
-                Err(_) => "!",
+            let mark = match (manifest.object, manifest.fault) {
+                (Some(_), None) => "",
+                (None, None) => "-",
+                (_, Some(_)) => "!",
             };
             format!("{mark}{} {}", manifest.kind, manifest.name)
         };

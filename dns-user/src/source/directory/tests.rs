@@ -76,6 +76,7 @@ fn show(lists: impl Iterator<Item = (Kind, Vec<crate::objects::Object>)>) -> Vec
             ServiceKind::ClusterIp(ips) => format!("Service {} {ips:?}", service.name),
             other => format!("Service {} {other:?}", service.name),
         },
+        Object::Unusable(unusable) => format!("!{} {}", unusable.kind, unusable.name),
         other => format!("{} {}", other.kind(), other.name()),
     };
     let all: Vec<_> = lists.flat_map(|(_, objects)| objects).collect();
@@ -146,14 +147,14 @@ fn a_broken_file_keeps_its_last_good_objects() {
 }
 
 #[test]
-fn a_malformed_object_is_gone_and_the_others_stay() {
+fn a_malformed_object_is_unusable_and_the_others_stay() {
     let mut reader = Reader::new();
     let text = |ip| format!("{PROD}---\n{}---\n{}", service("a", ip), service("b", "10.96.0.2"));
     reader.write("a.yaml", &text("10.96.0.1"));
     assert_eq!(reader.read().0.len(), 3);
     reader.write("a.yaml", &text("10.96.0.256"));
     let (objects, complaints) = reader.read();
-    assert_eq!(objects, ["Namespace prod", "Service prod/b [10.96.0.2]"]);
+    assert_eq!(objects, ["Namespace prod", "!Service prod/a", "Service prod/b [10.96.0.2]"]);
     assert_eq!(complaints.len(), 1);
     let expect = "Service skipped: a.yaml: Service prod/a: \"10.96.0.256\" is not an IP address";
     assert!(complaints[0].starts_with(expect), "{complaints:?}");
@@ -318,7 +319,8 @@ async fn what_is_wrong_is_counted() {
     fs::write(running.path("b.yaml"), service("b", "10.96")).unwrap();
     fs::write(running.path("c.yaml"), "{").unwrap();
     fs::write(running.path("d.yaml"), service("d", "10.96.0.4")).unwrap();
-    running.expect_services(&["Service prod/d [10.96.0.4]"]).await;
+    let expect = ["!Service prod/b", "Service prod/d [10.96.0.4]"];
+    running.expect_services(&expect).await;
     assert_eq!(running.counters.skipped(Kind::Service), 1);
     assert_eq!(running.counters.unusable_files(), 1);
 }

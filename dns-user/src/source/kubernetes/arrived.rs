@@ -12,7 +12,7 @@ use kube::Resource;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use crate::objects::{Kind, Object, ObjectName};
+use crate::objects::{Kind, Object, ObjectName, Unusable};
 
 /// API types that are watched.
 pub(super) trait Watched: Resource<DynamicType = ()> + Send + Sync + 'static {
@@ -40,7 +40,7 @@ impl Watched for core::ConfigMap {
 pub(super) struct Arrived<A> {
     /// Only what kube's watcher and a log line need.
     metadata: ObjectMeta,
-    object: Result<Option<Object>, String>,
+    object: Result<Option<Object>, (Unusable, String)>,
     api: PhantomData<fn() -> A>,
 }
 
@@ -53,9 +53,9 @@ impl<A> Arrived<A> {
         }
     }
 
-    /// Returns the object; None when it means nothing to DNS, an error when it
-    /// is malformed.
-    pub(super) fn into_object(self) -> Result<Option<Object>, String> {
+    /// Returns the object; None when it means nothing to DNS, what is known of it
+    /// and what is wrong when it is malformed.
+    pub(super) fn into_object(self) -> Result<Option<Object>, (Unusable, String)> {
         self.object
     }
 }
@@ -70,7 +70,8 @@ impl<'de, A: Watched> Deserialize<'de> for Arrived<A> {
             resource_version: text("/metadata/resourceVersion"),
             ..ObjectMeta::default()
         };
-        let object = Object::from_json(A::KIND, json).map_err(|error| format!("{error:#}"));
+        let object = Object::from_json(A::KIND, json);
+        let object = object.map_err(|error| (error.unusable.clone(), error.to_string()));
         Ok(Self { metadata, object, api: PhantomData })
     }
 }

@@ -164,7 +164,7 @@ impl Output<'_> {
             watcher::Event::InitDone => Some(Event::Listed(A::KIND, std::mem::take(listed))),
             watcher::Event::Apply(arrived) => {
                 let name = arrived.name();
-                // An object that cannot be used any more must not leave its older
+                // An object that means nothing any more must not leave its older
                 // answers standing.
                 let gone = || Event::Delete(A::KIND, name);
                 Some(self.accept(arrived).map_or_else(gone, Event::Apply))
@@ -173,18 +173,21 @@ impl Output<'_> {
         }
     }
 
-    /// Returns the object, unless it is malformed or means nothing to DNS.
+    /// Returns the object, unless it means nothing to DNS.
     fn accept<A: Watched>(self, arrived: Arrived<A>) -> Option<Object> {
         let name = arrived.name();
         match arrived.into_object() {
-            Ok(Some(object)) => return Some(object),
-            Ok(None) => debug!("{} {name} means nothing to DNS", A::KIND),
-            Err(reason) => {
+            Ok(Some(object)) => Some(object),
+            Ok(None) => {
+                debug!("{} {name} means nothing to DNS", A::KIND);
+                None
+            }
+            Err((unusable, reason)) => {
                 self.counters.count_skipped(A::KIND);
-                warn!("{} {name} is skipped: {reason}", A::KIND);
+                warn!("{} {name} is skipped, its names are left to CoreDNS: {reason}", A::KIND);
+                Some(Object::Unusable(unusable))
             }
         }
-        None
     }
 }
 

@@ -20,7 +20,7 @@ use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout_at};
 
 use super::run;
 use crate::{
-    objects::{Event, Kind, builders::mk_name},
+    objects::{Event, Kind, Object, builders::mk_name},
     source::SourceCounters,
 };
 
@@ -107,10 +107,10 @@ impl Rig {
             let event = timeout_at(deadline, self.events.recv()).await;
             let event = event.unwrap_or_else(|_| panic!("no more than {by_kind:?}")).unwrap();
             let (kind, text) = match event {
-                Event::Apply(object) => (object.kind(), format!("apply {}", object.name())),
+                Event::Apply(object) => (object.kind(), format!("apply {}", show(&object))),
                 Event::Delete(kind, name) => (kind, format!("delete {name}")),
                 Event::Listed(kind, objects) => {
-                    let names: Vec<_> = objects.iter().map(|o| o.name().to_string()).collect();
+                    let names: Vec<_> = objects.iter().map(show).collect();
                     (kind, format!("listed {}", names.join(" ")))
                 }
             };
@@ -118,6 +118,12 @@ impl Rig {
         }
         by_kind
     }
+}
+
+/// Returns the name, with `!` before that of a malformed object.
+fn show(object: &Object) -> String {
+    let mark = if matches!(object, Object::Unusable(_)) { "!" } else { "" };
+    format!("{mark}{}", object.name())
 }
 
 fn service(name: &str, spec: &Value) -> Value {
@@ -172,10 +178,10 @@ async fn one_malformed_object_costs_only_itself() {
     assert_eq!(
         by_kind[&Kind::Service],
         [
-            "listed prod/web",
-            "delete prod/web",
+            "listed prod/web !prod/bad !prod/worse !",
+            "apply !prod/web",
             "apply prod/api",
-            "delete prod/api",
+            "apply !prod/api",
             "delete prod/bad",
             "apply prod/last",
         ]

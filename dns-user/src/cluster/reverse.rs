@@ -1,0 +1,106 @@
+//! Names of addresses (`plugin/kubernetes/reverse.go`, `plugin/pkg/dnsutil/reverse.go`).
+
+use std::{collections::HashSet, net::IpAddr};
+
+use super::{
+    candidates::{Failure, host_label},
+    name::Name,
+};
+use crate::{
+    corefile::{ClusterSettings, EndpointNames},
+    index::Index,
+    objects::{Kind, ObjectName, is_label},
+};
+
+/// Returns the address that a name below `in-addr.arpa` or `ip6.arpa` stands for,
+/// of its folded labels; whatever CoreDNS takes for one.
+pub(super) fn address(labels: &[&[u8]]) -> Option<IpAddr> {
+    let labels: Option<Vec<&str>> = labels
+        .iter()
+        .rev()
+        .map(|label| str::from_utf8(label).ok().filter(|label| !label.contains('.')))
+        .collect();
+    let labels = labels?;
+    let (ip, is_v4) = match *labels {
+        ["arpa", "in-addr", ref octets @ ..] => (octets.join("."), true),
+        // Groups of four nibbles; what is left over does not count.
+        ["arpa", "ip6", ref nibbles @ ..] => {
+            let groups: Vec<_> = nibbles.as_chunks::<4>().0.iter().map(|it| it.concat()).collect();
+            (groups.join(":"), false)
+        }
+        _ => return None,
+    };
+    let ip = ip.parse::<IpAddr>().ok()?.to_canonical();
+    (ip.is_ipv4() || !is_v4).then_some(ip)
+}
+
+/// Returns the names that an address has, each once.
+pub(super) fn names(
+    index: &Index,
+    settings: &ClusterSettings,
+    ip: IpAddr,
+) -> Result<Vec<Name>, Failure> {
+    let zone = Name::from_text(&settings.zone).ok_or(Failure::Unknown)?;
+    let name = |prefix: &str, service: &ObjectName| {
+        if !is_label(&service.name) || !is_label(&service.namespace) {
+            return Err(Failure::Unknown);
+        }
+        let labels = format!("{prefix}{}.{}.svc", service.name, service.namespace);
+        Name::join(&labels, zone.octets()).ok_or(Failure::Unknown)
+    };
+    let services: Vec<_> = index.services_by_ip(ip).collect();
+    match *services {
+        [] if !index.is_sound(Kind::Service) => return Err(Failure::Unknown),
+        [] => {}
+        [service] => return Ok(vec![name("", service)?]),
+        // CoreDNS takes any of them.
+        _ => return Err(Failure::Unknown),
+    }
+    if settings.endpoints == EndpointNames::None {
+        return Err(Failure::NoSuchName);
+    }
+    if !index.is_sound(Kind::EndpointSlice) {
+        return Err(Failure::Unknown);
+    }
+    let mut names = Vec::new();
+    let mut seen = HashSet::new();
+    for slice in index.slices_by_ip(ip) {
+        let service = slice.service_name();
+        for endpoint in slice.endpoints.iter().filter(|it| it.addresses.contains(&ip)) {
+            let label = host_label(settings.endpoints, endpoint, ip);
+            let name = name(&format!("{label}."), &service)?;
+            if seen.insert(name.clone()) {
+                names.push(name);
+            }
+        }
+    }
+    if names.is_empty() { Err(Failure::NoSuchName) } else { Ok(names) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::address;
+
+    #[test]
+    fn addresses_are_read_as_coredns_does() {
+        let nibbles = "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa";
+        let cases = [
+            ("1.0.96.10.in-addr.arpa", Some("10.96.0.1")),
+            (nibbles, Some("fd00::1")),
+            (&format!("x.{nibbles}"), Some("fd00::1")),
+            (&nibbles[2..], None),
+            ("01.0.96.10.in-addr.arpa", None),
+            ("0.96.10.in-addr.arpa", None),
+            ("x.1.0.96.10.in-addr.arpa", None),
+            ("256.0.96.10.in-addr.arpa", None),
+            ("4.3.2.::ffff:1.in-addr.arpa", Some("1.2.3.4")),
+            ("in-addr.arpa", None),
+            ("1.0.96.10.arpa", None),
+        ];
+        for (name, expect) in cases {
+            let labels: Vec<_> = name.split('.').map(str::as_bytes).collect();
+            assert_eq!(address(&labels), expect.map(|ip| ip.parse().unwrap()), "{name}");
+        }
+        assert_eq!(address(&[b"1.0", b"96", b"10", b"in-addr", b"arpa"]), None);
+    }
+}

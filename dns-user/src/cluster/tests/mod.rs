@@ -1,0 +1,76 @@
+//! Answers of small clusters, and of many random ones.
+
+mod lookups;
+mod random;
+mod records;
+
+use crate::{
+    message::{CLASS_IN, NOERROR, NXDOMAIN, Question},
+    objects::{Event, Kind, Object, builders::mk_config_map},
+    state::State,
+};
+
+use super::{Name, RecordData, Reply};
+
+/// Passes on nothing, so that every name is decided.
+const COREFILE: &str = ". {
+    kubernetes cluster.local in-addr.arpa ip6.arpa {
+        pods insecure
+    }
+    forward . 10.0.0.1
+}";
+
+/// Returns the state of a cluster that has these objects.
+fn mk_state(corefile: &str, objects: &[Object]) -> State {
+    let mut state = State::default();
+    for kind in [Kind::Namespace, Kind::Service, Kind::EndpointSlice] {
+        let of_kind = objects.iter().filter(|object| object.kind() == kind).cloned().collect();
+        state.apply(Event::Listed(kind, of_kind), 0);
+    }
+    state.apply(Event::Listed(Kind::ConfigMap, vec![mk_config_map(corefile)]), 0);
+    state
+}
+
+fn ask(state: &State, name: &str, qtype: u16) -> Option<Reply> {
+    let labels = name.split('.').map(str::as_bytes);
+    let octets =
+        labels.flat_map(|label| [[u8::try_from(label.len()).unwrap()].as_slice(), label].concat());
+    let name: Vec<u8> = octets.chain([0]).collect();
+    let question = Question { name: &name, qtype, qclass: CLASS_IN, octets: &[] };
+    state.cluster().read().unwrap().lookup(&question)
+}
+
+fn text(name: &Name) -> String {
+    let mut text = String::new();
+    let mut rest = name.octets();
+    while let Some((&length, after)) = rest.split_first().filter(|(length, _)| **length > 0) {
+        let (label, after) = after.split_at(length.into());
+        text.push_str(str::from_utf8(label).unwrap());
+        text.push('.');
+        rest = after;
+    }
+    text.replace("cluster.local.", "C.")
+}
+
+/// Returns a reply as text: the answers, then what is additional.
+fn show(reply: Option<&Reply>) -> String {
+    let Some(reply) = reply else { return "forwarded".to_owned() };
+    match reply.rcode {
+        NXDOMAIN => return "NXDOMAIN".to_owned(),
+        NOERROR if reply.answers.is_empty() => return "NODATA".to_owned(),
+        NOERROR => {}
+        rcode => return format!("RCODE {rcode}"),
+    }
+    let records = reply.answers.iter().chain(&reply.additionals).map(|record| match &record.data {
+        RecordData::A(ip) => format!("{} A {ip}", text(&record.owner)),
+        RecordData::Aaaa(ip) => format!("{} AAAA {ip}", text(&record.owner)),
+        RecordData::Cname(target) => format!("{} CNAME {}", text(&record.owner), text(target)),
+        RecordData::Ptr(target) => format!("PTR {}", text(target)),
+        RecordData::Txt(text) => format!("TXT {text}"),
+        RecordData::Srv { weight, port, target } => {
+            format!("SRV {weight} {port} {}", text(target))
+        }
+        RecordData::Soa { mname, minimum_s, .. } => format!("SOA {} {minimum_s}", text(mname)),
+    });
+    records.collect::<Vec<_>>().join(", ")
+}

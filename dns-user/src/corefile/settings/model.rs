@@ -1,0 +1,91 @@
+//! The settings as values.
+
+/// What becomes of the names of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ZoneSettings {
+    /// They are answered from here.
+    Answered(ClusterSettings),
+    /// They are left to CoreDNS.
+    Forwarded {
+        /// A sentence that says why.
+        reason: String,
+    },
+}
+
+/// How CoreDNS answers for the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterSettings {
+    /// The zone of Services and Pods, in lower case, without a final dot.
+    pub zone: String,
+    /// Its TTLs.
+    pub ttls: Ttls,
+    /// Zones of addresses that are answered too; none is below another.
+    pub reverse_zones: Vec<ReverseZone>,
+    /// Which names of Pods exist.
+    pub pods: Pods,
+    /// How endpoints are named.
+    pub endpoints: EndpointNames,
+    /// Whether addresses are put in random order.
+    pub shuffles: bool,
+    /// What is left to CoreDNS.
+    pub forwarded: Forwarded,
+}
+
+/// A zone of names that stand for addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReverseZone {
+    /// In lower case, without a final dot.
+    pub name: String,
+    /// Its TTLs.
+    pub ttls: Ttls,
+    /// Whether CoreDNS asks others for names that it does not know.
+    pub passes_on: bool,
+}
+
+/// TTLs of a zone in seconds, as they leave CoreDNS's cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ttls {
+    /// Of records.
+    pub data_s: u32,
+    /// Of the SOA record in a negative response.
+    pub negative_s: u32,
+    /// Of the SOA record when it is asked for.
+    pub soa_s: u32,
+    /// Of the record of `dns-version`; None when it depends on CoreDNS's version.
+    pub version_s: Option<u32>,
+    /// The MINIMUM field of the SOA record.
+    pub minimum_s: u32,
+}
+
+/// Which names of Pods exist (option `pods`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pods {
+    /// None.
+    Disabled,
+    /// All that are addresses.
+    Insecure,
+    /// Those of Pods that there are.
+    Verified,
+}
+
+/// How endpoints are named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointNames {
+    /// There are none (option `noendpoints`).
+    None,
+    /// By hostname, else by address.
+    Address,
+    /// By hostname, else by Pod, else by address (option `endpoint_pod_names`).
+    Pod,
+}
+
+/// Queries for names of these zones that are left to CoreDNS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forwarded {
+    /// Those of another class than IN, which it refuses.
+    pub other_classes: bool,
+    /// Zone transfers, which it may allow.
+    pub transfers: bool,
+    /// Those for DS, which another server block may get.
+    pub ds: bool,
+}

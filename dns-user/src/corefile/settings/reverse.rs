@@ -1,0 +1,40 @@
+//! Zones of addresses.
+
+use super::{
+    Corefile, Options, ReverseZone, Server, check_routing, has_variable, is_reverse, is_within,
+    ttls,
+};
+
+/// Returns the reverse zones that are answered from here; none when there is any
+/// doubt about them.
+pub(super) fn zones(
+    file: &Corefile,
+    server: Server<'_>,
+    zone: &str,
+    options: &Options,
+) -> Vec<ReverseZone> {
+    let zones = server.zones();
+    // Their records name the first zone that is not a reverse one.
+    let primary = server.primary_zone().filter(|primary| !has_variable(primary));
+    let is_known = |zone: &String| !has_variable(zone) && !zone.contains('/');
+    let reads_hosts = server.block.directives.iter().any(|plugin| plugin.name == "hosts");
+    if primary.is_none_or(|primary| primary != *zone) || !zones.iter().all(is_known) || reads_hosts
+    {
+        return Vec::new();
+    }
+    let reverse: Vec<_> = zones.into_iter().filter(|zone| is_reverse(zone)).collect();
+    let read = |name: &String| {
+        check_routing(file, server.block, name).ok()?;
+        let is_apart =
+            |other: &String| other == name || !(is_within(name, other) || is_within(other, name));
+        let related = |other: &String| {
+            other.contains('/') || is_within(name, other) || is_within(other, name)
+        };
+        reverse.iter().all(is_apart).then_some(ReverseZone {
+            ttls: ttls::read(server.block, name, options.ttl_s).ok()?,
+            passes_on: options.fallthrough.iter().any(related),
+            name: name.clone(),
+        })
+    };
+    reverse.iter().filter_map(read).collect()
+}

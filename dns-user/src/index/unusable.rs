@@ -1,0 +1,63 @@
+//! Malformed objects, and what is unknown because of them.
+
+use std::collections::BTreeMap;
+
+use crate::objects::{Kind, ObjectName, Unusable};
+
+/// All malformed objects.
+#[derive(Debug, Default)]
+pub(super) struct Unusables {
+    /// For a slice, the Service that it names, when that is known.
+    marks: BTreeMap<(Kind, ObjectName), Option<String>>,
+}
+
+impl Unusables {
+    /// Marks an object; returns what its mark said before, if it had one.
+    pub(super) fn insert(&mut self, unusable: Unusable) -> Option<Unusable> {
+        let Unusable { kind, name, service } = unusable;
+        let service = self.marks.insert((kind, name.clone()), service)?;
+        Some(Unusable { kind, name, service })
+    }
+
+    /// Takes an object's mark away; returns it.
+    pub(super) fn remove(&mut self, kind: Kind, name: &ObjectName) -> Option<Unusable> {
+        if self.marks.is_empty() {
+            return None;
+        }
+        let ((kind, name), service) = self.marks.remove_entry(&(kind, name.clone()))?;
+        Some(Unusable { kind, name, service })
+    }
+
+    /// Returns the names of all malformed objects of a kind.
+    pub(super) fn names(&self, kind: Kind) -> impl Iterator<Item = &ObjectName> {
+        self.marks.keys().filter(move |(other, _)| *other == kind).map(|(_, name)| name)
+    }
+
+    /// Whether a malformed object may be the one of that kind and name.
+    pub(super) fn may_be(&self, kind: Kind, name: &ObjectName) -> bool {
+        let is_it = |namespace: &str, name: &str| {
+            let name = ObjectName { namespace: namespace.to_owned(), name: name.to_owned() };
+            self.marks.contains_key(&(kind, name))
+        };
+        !self.marks.is_empty()
+            && (is_it(&name.namespace, &name.name) || is_it(&name.namespace, "") || is_it("", ""))
+    }
+
+    /// Whether a malformed slice may belong to that Service.
+    pub(super) fn may_have_slice(&self, service: &ObjectName) -> bool {
+        !self.marks.is_empty()
+            && ["", &service.namespace].into_iter().any(|namespace| {
+                let first = ObjectName { namespace: namespace.to_owned(), name: String::new() };
+                let from = self.marks.range((Kind::EndpointSlice, first)..);
+                let mut slices = from.take_while(|((kind, name), _)| {
+                    *kind == Kind::EndpointSlice && name.namespace == namespace
+                });
+                slices.any(|(_, of)| of.as_ref().is_none_or(|of| *of == service.name))
+            })
+    }
+
+    /// Whether no object of that kind is malformed.
+    pub(super) fn has_none(&self, kind: Kind) -> bool {
+        self.names(kind).next().is_none()
+    }
+}
