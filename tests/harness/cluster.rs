@@ -53,11 +53,14 @@ impl<'node> Cluster<'node> {
         kubernetes.apply(&mk_service("kube-system", "kube-dns", "10.96.0.10", &DNS_PORTS));
         let endpoints = vec![mk_endpoint(COREDNS_IP.into())];
         kubernetes.apply(&mk_endpoint_slice("kube-system", "kube-dns", "a", endpoints, &DNS_PORTS));
-        // The one that runs differs in where it listens and whom it watches.
+        // The one that runs differs in where it listens and whom it watches, and it
+        // does not remember reverse names: a judge must not be late.
         let kubeconfig = format!("kubeconfig {}", kubernetes.kubeconfig().display());
         let running = corefile(TTL_S, &kubeconfig)
             .replace(".:53 {", &format!(".:53 {{\n    bind {COREDNS_IP}"))
-            .replace("/etc/resolv.conf", &UPSTREAM.to_string());
+            .replace("/etc/resolv.conf", &UPSTREAM.to_string())
+            .replace("l cluster.local\n", "l cluster.local in-addr.arpa ip6.arpa\n")
+            .replace("s cluster.local\n", "s cluster.local in-addr.arpa ip6.arpa\n");
         let coredns =
             CoreDns::start(node.namespace(), SocketAddr::new(COREDNS_IP.into(), 53), &running);
         Self { coredns, kubernetes, upstream }

@@ -240,6 +240,7 @@ fn server_command(namespace: &Namespace, folder: &Path) -> std::process::Command
         "--bind-address=127.0.0.1".to_owned(),
         "--authorization-mode=AlwaysAllow".to_owned(),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+        "--allow-privileged=true".to_owned(),
         // Nobody else talks to it.
         "--enable-priority-and-fairness=false".to_owned(),
         "--profiling=false".to_owned(),
