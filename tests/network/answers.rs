@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use dns_ebpf::layout::outcome::Outcome;
 use harness::{
+    agent::Agent,
     client::{Response, ask},
     manifests::service,
     packet::query::{Edns, Query, qtype},
 };
+use hickory_proto::op::ResponseCode;
 
-use crate::rig::{SERVER, once, rig};
+use crate::rig::{Rig, SERVER, once, rig};
 
 /// A question and what becomes of it.
 struct Case {
@@ -95,45 +97,52 @@ fn a_cookie_is_left_to_the_agent() {
 }
 
 #[test]
-fn other_names_go_upstream() {
+fn names_outside_the_cluster_go_upstream() {
     let Some(rig) = rig("upstream", &[]) else { return };
     let agent = rig.start(&[]);
-    let cases = [
-        Case {
-            name: "www.example.com",
-            qtype: qtype::A,
-            outcome: Outcome::NotInMap,
-            answers: &["192.0.2.80"],
-        },
-        Case {
-            name: "www.example.com",
-            qtype: qtype::AAAA,
-            outcome: Outcome::NotInMap,
-            answers: &["2001:db8::80"],
-        },
-        Case {
-            name: "nosuch.shop.svc.cluster.local",
-            qtype: qtype::A,
-            outcome: Outcome::NotInMap,
-            answers: &[],
-        },
-        Case {
-            name: "web.shop.svc.cluster.local",
-            qtype: qtype::TXT,
-            outcome: Outcome::OtherType,
-            answers: &[],
-        },
-    ];
-    for Case { name, qtype, outcome, answers } in cases {
-        let query = Query::new(name, qtype);
+    for (qtype, address) in [(qtype::A, "192.0.2.80"), (qtype::AAAA, "2001:db8::80")] {
+        let query = Query::new("www.example.com", qtype);
         let before = (rig.upstream.udp_queries(), rig.upstream.tcp_queries());
-        let (response, counted) = agent.counted(|| ask(rig.pod.namespace(), SERVER, &query));
-        assert_eq!(counted, once(&[outcome]), "{name}");
-        assert_answers(name, &response, answers);
-        assert!(rig.upstream.udp_queries() > before.0, "{name}");
-        let (over_tcp, counted) = agent.counted(|| rig.ask_tcp(&query));
-        assert_eq!(counted, once(&[]), "{name} over TCP");
-        assert_same_message(name, &response, &over_tcp);
-        assert!(rig.upstream.tcp_queries() > before.1, "{name} over TCP");
+        let response = passed_up(&rig, &agent, &query, Outcome::NotInMap);
+        assert_answers("www.example.com", &response, &[address]);
+        assert!(rig.upstream.udp_queries() > before.0);
+        assert!(rig.upstream.tcp_queries() > before.1);
     }
+}
+
+/// What the kernel leaves to the agent, the agent decides: nobody else is asked.
+#[test]
+fn names_of_the_cluster_are_decided_here() {
+    let Some(rig) = rig("decided", &[]) else { return };
+    let agent = rig.start(&[]);
+    let cases = [
+        ("nosuch.shop.svc.cluster.local", qtype::A, Outcome::NotInMap, ResponseCode::NXDomain),
+        (
+            "www.example.com.shop.svc.cluster.local",
+            qtype::A,
+            Outcome::NotInMap,
+            ResponseCode::NXDomain,
+        ),
+        ("shop.svc.cluster.local", qtype::A, Outcome::NotInMap, ResponseCode::NoError),
+        ("web.shop.svc.cluster.local", qtype::TXT, Outcome::OtherType, ResponseCode::NoError),
+    ];
+    for (name, qtype, outcome, rcode) in cases {
+        let response = passed_up(&rig, &agent, &Query::new(name, qtype), outcome);
+        let message = response.message();
+        assert_eq!(message.metadata.response_code, rcode, "{response}");
+        assert!(message.metadata.authoritative, "{response}");
+        assert!(message.answers.is_empty(), "{response}");
+        assert_eq!(message.authorities[0].name.to_ascii(), "cluster.local.", "{response}");
+    }
+    assert_eq!((rig.upstream.udp_queries(), rig.upstream.tcp_queries()), (0, 0));
+}
+
+/// Asks over UDP, which ends so in the kernel, and over TCP; both say the same.
+fn passed_up(rig: &Rig, agent: &Agent<'_>, query: &Query, outcome: Outcome) -> Response {
+    let (response, counted) = agent.counted(|| ask(rig.pod.namespace(), SERVER, query));
+    assert_eq!(counted, once(&[outcome]), "{query:?}");
+    let (over_tcp, counted) = agent.counted(|| rig.ask_tcp(query));
+    assert_eq!(counted, once(&[]), "{query:?} over TCP");
+    assert_same_message("over TCP", &response, &over_tcp);
+    response
 }
