@@ -168,7 +168,7 @@ async fn load_datapath(config: &Config) -> Result<Option<Datapath>> {
             if config.datapath == args::Datapath::Auto {
                 warn!("no datapath, every query is answered in user space: {reason:#}");
             }
-            pins.remove().context("programs of an earlier agent would go on answering")?;
+            pins.remove_all().context("programs of an earlier agent would go on answering")?;
             Ok(None)
         }
         (Ok(_), None) => Err(anyhow!("loaded without the right to change what is pinned")),

@@ -136,7 +136,8 @@ impl Attachments {
     /// Tries again what failed.
     fn retry(&mut self) -> Result<()> {
         let failed = std::mem::take(&mut self.failed);
-        failed.into_iter().try_for_each(|(ifindex, name)| self.attach(ifindex, &name))
+        let results = failed.into_iter().map(|(ifindex, name)| self.attach(ifindex, &name));
+        results.fold(Ok(()), Result::and)
     }
 
     /// Does what an event of a link asks for.

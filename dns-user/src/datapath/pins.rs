@@ -66,15 +66,17 @@ impl Pins {
             .with_context(|| format!("cannot make {} (is this root?)", self.links().display()))
     }
 
-    /// Says whether anything is pinned.
+    /// Says whether anything may be pinned, by an agent of any version.
     pub fn exist(&self) -> bool {
-        self.folder.is_dir()
+        self.folder.parent().is_some_and(Path::is_dir)
     }
 
     /// Removes what agents of other versions have left beside, once their answers
     /// are not needed any more.
     pub fn remove_other_versions(&self) -> Result<()> {
-        let Some(pin_dir) = self.folder.parent() else { return Ok(()) };
+        let Some(pin_dir) = self.folder.parent().filter(|folder| folder.is_dir()) else {
+            return Ok(());
+        };
         let entries =
             fs::read_dir(pin_dir).with_context(|| format!("cannot read {}", pin_dir.display()))?;
         for entry in entries.filter_map(Result::ok) {
@@ -139,7 +141,13 @@ impl Pins {
         })
     }
 
-    /// Removes links and maps. The programs end with their last link.
+    /// Removes links and maps of every version. The programs end with their last link.
+    pub fn remove_all(&self) -> Result<()> {
+        self.remove()?;
+        self.remove_other_versions()
+    }
+
+    /// Removes links and maps of this version.
     pub fn remove(&self) -> Result<()> {
         match fs::remove_dir_all(&self.folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -28,7 +28,7 @@ use futures::{
 use thiserror::Error;
 use tokio::{
     sync::{Semaphore, watch},
-    time::{Instant, timeout_at},
+    time::{Instant, interval, timeout_at},
 };
 
 use crate::{answers::Transport, message, metrics::UpstreamMetrics};
@@ -36,6 +36,9 @@ use choice::Failing;
 
 /// Most queries of clients that wait for a response at a time.
 const IN_FLIGHT_MAX: usize = 4096;
+
+/// How often [`Forwarder::idle`] looks.
+const IDLE_LOOK: Duration = Duration::from_millis(5);
 
 /// Why a query got no response from upstream. The client gets SERVFAIL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
@@ -253,9 +256,10 @@ impl Forwarder {
 
     /// Waits until no query waits for a response.
     pub async fn idle(&self) {
-        let all = u32::try_from(IN_FLIGHT_MAX).unwrap_or(u32::MAX);
-        // The semaphore is never closed.
-        drop(self.in_flight.acquire_many(all).await);
+        let mut looks = interval(IDLE_LOOK);
+        while self.in_flight.available_permits() < IN_FLIGHT_MAX {
+            looks.tick().await;
+        }
     }
 
     /// Chooses whom to ask, `asked` having been asked already.

@@ -29,7 +29,7 @@ pub fn uninstall(arguments: &UninstallArguments) -> Result<()> {
     };
     let _lock = lock(&pins, &arguments.pin_dir)?;
     let links = pins.pinned_links()?.len();
-    pins.remove()?;
+    pins.remove_all()?;
     let interface = LocalInterface { name: arguments.interface_name.clone() };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;

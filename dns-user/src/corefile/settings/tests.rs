@@ -192,6 +192,8 @@ fn what_alters_answers_leaves_them_to_coredns() {
         "nsid x",
         "loadbalance weighted w.conf",
         "import custom/*.override",
+        "cache 30 {\n import custom/*.cache\n }",
+        "cache 30 {\n brand_new_option\n }",
         "brand_new_plugin",
         "{$PLUGIN}",
         "kubernetes b.org",

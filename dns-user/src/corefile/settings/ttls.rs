@@ -78,7 +78,13 @@ fn ranges(cache: &Directive, zone: &str) -> Result<Option<(Range, Range)>> {
         match option.name.as_str() {
             "success" => read_range(option, &mut success)?,
             "denial" => read_range(option, &mut denial)?,
-            _ => {}
+            // These change when CoreDNS asks again, not what it says.
+            "prefetch" | "serve_stale" | "servfail" | "disable" | "keepttl" => {}
+            _ => bail!(
+                "line {} of the Corefile, `{}`, is not a known option of cache",
+                option.line,
+                show(option)
+            ),
         }
     }
     Ok(covers.then_some((success, denial)))
