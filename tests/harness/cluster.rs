@@ -53,16 +53,19 @@ impl<'node> Cluster<'node> {
         kubernetes.apply(&mk_service("kube-system", "kube-dns", "10.96.0.10", &DNS_PORTS));
         let endpoints = vec![mk_endpoint(COREDNS_IP.into())];
         kubernetes.apply(&mk_endpoint_slice("kube-system", "kube-dns", "a", endpoints, &DNS_PORTS));
-        // The one that runs differs in where it listens and whom it watches, and it
-        // does not remember reverse names: a judge must not be late.
-        let kubeconfig = format!("kubeconfig {}", kubernetes.kubeconfig().display());
-        let running = corefile(TTL_S, &kubeconfig)
-            .replace(".:53 {", &format!(".:53 {{\n    bind {COREDNS_IP}"))
-            .replace("/etc/resolv.conf", &UPSTREAM.to_string())
-            .replace("l cluster.local\n", "l cluster.local in-addr.arpa ip6.arpa\n")
-            .replace("s cluster.local\n", "s cluster.local in-addr.arpa ip6.arpa\n");
-        let coredns =
-            CoreDns::start(node.namespace(), SocketAddr::new(COREDNS_IP.into(), 53), &running);
+        let running = Corefile {
+            bind: format!("bind {COREDNS_IP}"),
+            extra: format!("kubeconfig {}", kubernetes.kubeconfig().display()),
+            // A judge must not be late.
+            uncached: "cluster.local in-addr.arpa ip6.arpa",
+            forward: UPSTREAM.to_string(),
+            ttl_s: TTL_S,
+        };
+        let coredns = CoreDns::start(
+            node.namespace(),
+            SocketAddr::new(COREDNS_IP.into(), 53),
+            &running.text(),
+        );
         Self { coredns, kubernetes, upstream }
     }
 
@@ -75,8 +78,32 @@ impl<'node> Cluster<'node> {
 /// Returns kubeadm's Corefile, without what opens ports beside DNS, with this
 /// TTL and one more line for the `kubernetes` plugin.
 pub fn corefile(ttl_s: u32, extra: &str) -> String {
-    format!(
-        ".:53 {{
+    let corefile = Corefile {
+        bind: String::new(),
+        extra: extra.to_owned(),
+        uncached: "cluster.local",
+        forward: "/etc/resolv.conf".to_owned(),
+        ttl_s,
+    };
+    corefile.text()
+}
+
+/// What differs between the Corefile in the ConfigMap and that of the CoreDNS that
+/// runs here: where it listens, whom it watches and asks, what it remembers.
+struct Corefile {
+    bind: String,
+    extra: String,
+    uncached: &'static str,
+    forward: String,
+    ttl_s: u32,
+}
+
+impl Corefile {
+    fn text(&self) -> String {
+        let Self { bind, extra, uncached, forward, ttl_s } = self;
+        format!(
+            ".:53 {{
+    {bind}
     errors
     kubernetes cluster.local in-addr.arpa ip6.arpa {{
        pods insecure
@@ -84,15 +111,16 @@ pub fn corefile(ttl_s: u32, extra: &str) -> String {
        ttl {ttl_s}
        {extra}
     }}
-    forward . /etc/resolv.conf {{
+    forward . {forward} {{
        max_concurrent 1000
     }}
     cache 30 {{
-       disable success cluster.local
-       disable denial cluster.local
+       disable success {uncached}
+       disable denial {uncached}
     }}
     loadbalance
 }}
 "
-    )
+        )
+    }
 }
