@@ -6,10 +6,10 @@
 
 use crate::{
     layout::{
+        LOCAL_IPS,
         key::{self, NameKey, Seed},
         name_entry::NameEntry,
         outcome::Outcome,
-        settings::LOCAL_IPS,
         zone::Zone,
     },
     lookup,

@@ -48,12 +48,9 @@ pub struct InspectArguments {
     pub output: Output,
 }
 
-/// Flags of `nodedns env`.
+/// Where the verbs find objects.
 #[derive(Debug, Args)]
-pub struct EnvArguments {
-    /// Namespace of the Pod.
-    #[arg(short, long, value_name = "NAMESPACE")]
-    pub namespace: String,
+pub struct SourceArguments {
     /// Where objects come from: `kubernetes`, or a folder of manifests.
     #[arg(
         long,
@@ -65,6 +62,17 @@ pub struct EnvArguments {
     /// Kubeconfig instead of the service account or the usual places.
     #[arg(long, env = "NODEDNS_KUBECONFIG", value_name = "PATH")]
     pub kubeconfig: Option<PathBuf>,
+}
+
+/// Flags of `nodedns env`.
+#[derive(Debug, Args)]
+pub struct EnvArguments {
+    /// Namespace of the Pod.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: String,
+    /// Where objects come from.
+    #[command(flatten)]
+    pub source: SourceArguments,
     /// What the Pod says of enableServiceLinks.
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub enable_service_links: bool,
@@ -108,17 +116,9 @@ pub struct RunArguments {
         default_value = "169.254.25.10"
     )]
     pub local_ip: Vec<IpAddr>,
-    /// Where objects come from: `kubernetes`, or a folder of manifests.
-    #[arg(
-        long,
-        env = "NODEDNS_SOURCE",
-        value_name = "kubernetes|DIR",
-        default_value = "kubernetes"
-    )]
-    pub source: String,
-    /// Kubeconfig instead of the service account or the usual places.
-    #[arg(long, env = "NODEDNS_KUBECONFIG", value_name = "PATH")]
-    pub kubeconfig: Option<PathBuf>,
+    /// Where objects come from.
+    #[command(flatten)]
+    pub source: SourceArguments,
     /// Cluster domain, instead of the one in CoreDNS's Corefile.
     #[arg(long, env = "NODEDNS_CLUSTER_DOMAIN", value_name = "NAME")]
     pub cluster_domain: Option<String>,

@@ -7,12 +7,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use dns_ebpf::layout::settings::LOCAL_IPS;
+use dns_ebpf::layout::LOCAL_IPS;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::{
-    args::{Datapath, RunArguments},
-    forward::check_upstreams,
+    args::{Datapath, RunArguments, SourceArguments},
     objects::ObjectName,
 };
 
@@ -36,7 +35,7 @@ pub enum Source {
 
 impl Source {
     /// Checks what was typed: `kubernetes`, or a folder. Errors name the flag.
-    pub fn new(source: &str, kubeconfig: Option<PathBuf>) -> Result<Self> {
+    pub fn new(SourceArguments { source, kubeconfig }: SourceArguments) -> Result<Self> {
         if source == "kubernetes" {
             return Ok(Self::Kubernetes { kubeconfig });
         }
@@ -118,7 +117,7 @@ impl Config {
             check_upstreams(servers, &own)?;
         }
         Ok(Self {
-            source: Source::new(&arguments.source, arguments.kubeconfig)?,
+            source: Source::new(arguments.source)?,
             cluster_domain: arguments.cluster_domain.as_deref().map(parse_domain).transpose()?,
             coredns_configmap: parse_object_name(&arguments.coredns_configmap)?,
             upstream,
@@ -150,6 +149,22 @@ impl Config {
         };
         self.local_ips.iter().filter_map(v4).collect()
     }
+}
+
+/// Says whether `upstream` is one of our own addresses, however it is written.
+pub fn is_own(upstream: SocketAddr, own: &[SocketAddr]) -> bool {
+    own.contains(&SocketAddr::new(upstream.ip().to_canonical(), upstream.port()))
+}
+
+/// Refuses upstreams that are our own addresses. The error names the flag.
+fn check_upstreams(upstreams: &[SocketAddr], own: &[SocketAddr]) -> Result<()> {
+    if let Some(looped) = upstreams.iter().find(|upstream| is_own(**upstream, own)) {
+        bail!(
+            "--upstream: {looped} is answered by this agent itself, so queries would go round in \
+             a loop; give the address of CoreDNS or of a resolver outside the node"
+        );
+    }
+    Ok(())
 }
 
 fn parse_domain(name: &str) -> Result<String> {
@@ -201,4 +216,21 @@ fn parse_globs(globs: &[String]) -> Result<Option<GlobSet>> {
         set.add(Glob::new(glob).with_context(|| format!("--interfaces: {glob:?}"))?);
     }
     Ok(Some(set.build().context("--interfaces")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_upstreams;
+
+    #[test]
+    fn our_own_addresses_are_no_upstreams() {
+        let own = ["169.254.25.10:53".parse().unwrap()];
+        for written in ["169.254.25.10:53", "[::ffff:169.254.25.10]:53"] {
+            let error = check_upstreams(&[written.parse().unwrap()], &own).unwrap_err().to_string();
+            assert!(error.contains("is answered by this agent itself"), "{error}");
+        }
+        for other in ["169.254.25.10:54", "169.254.25.11:53"] {
+            assert!(check_upstreams(&[other.parse().unwrap()], &own).is_ok(), "{other}");
+        }
+    }
 }

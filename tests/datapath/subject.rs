@@ -7,11 +7,12 @@ use aya::{TestRun as _, TestRunOptions};
 use dns_ebpf::{
     answer::{Buffer, Maps, answer},
     layout::{
+        LOCAL_IPS,
         key::{NameKey, Seed},
         name_entry::NameEntry,
         outcome::Outcome,
         programs,
-        settings::{LOCAL_IPS, Lease},
+        settings::Lease,
         zone::Zone,
     },
     packet::Packet,

@@ -10,11 +10,11 @@ use aya_ebpf::{
 use dns_ebpf::{
     answer::Maps,
     layout::{
-        NAMES_MAX, ZONES_MAX,
+        LOCAL_IPS, NAMES_MAX, ZONES_MAX,
         key::{NameKey, Seed},
         name_entry::NameEntry,
         outcome::{OUTCOMES, Outcome},
-        settings::{LOCAL_IPS, Lease, Settings},
+        settings::{Lease, Settings},
         zone::Zone,
     },
 };

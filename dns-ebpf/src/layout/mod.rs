@@ -55,6 +55,8 @@ pub mod globals {
 
 /// Most entries of NAMES unless the agent sets another number at load.
 pub const NAMES_MAX: u32 = 262_144;
+/// Local IPv4 addresses that are answered for.
+pub const LOCAL_IPS: usize = 4;
 /// Entries of ZONES.
 pub const ZONES_MAX: u32 = 8;
 

@@ -1,9 +1,6 @@
 //! The values of SETTINGS and LEASE.
 
-use super::key::Seed;
-
-/// Local IPv4 addresses that are answered for.
-pub const LOCAL_IPS: usize = 4;
+use super::{LOCAL_IPS, key::Seed};
 
 /// What the programs were set up with; written once, before they are attached.
 #[repr(C)]

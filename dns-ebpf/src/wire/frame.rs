@@ -1,6 +1,6 @@
 //! Ethernet, IPv4 (RFC 791) and UDP (RFC 768) in front of a message.
 
-use crate::{layout::settings::LOCAL_IPS, packet::Packet};
+use crate::{layout::LOCAL_IPS, packet::Packet};
 
 /// Start of the IPv4 header.
 pub const IP: u64 = 14;

@@ -9,10 +9,7 @@ use aya::{
     programs::{SchedClassifier, TcAttachType},
 };
 use dns_ebpf::layout::{
-    LAYOUT_VERSION, NAMES_MAX, globals,
-    key::Seed,
-    maps, programs,
-    settings::{LOCAL_IPS, Settings},
+    LAYOUT_VERSION, LOCAL_IPS, NAMES_MAX, globals, key::Seed, maps, programs, settings::Settings,
 };
 use tracing::info;
 

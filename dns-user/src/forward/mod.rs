@@ -19,7 +19,6 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, bail};
 use futures::{
     FutureExt as _, StreamExt as _,
     future::{BoxFuture, Shared, WeakShared},
@@ -31,7 +30,7 @@ use tokio::{
     time::{Instant, interval, timeout_at},
 };
 
-use crate::{answers::Transport, message, metrics::UpstreamMetrics};
+use crate::{answers::Transport, config::is_own, message, metrics::UpstreamMetrics};
 use choice::Failing;
 
 /// Most queries of clients that wait for a response at a time.
@@ -106,22 +105,6 @@ pub struct Forwarder {
     /// not take the query with it, unless it is the last.
     waiting: Waiting,
     metrics: UpstreamMetrics,
-}
-
-/// Says whether `upstream` is one of our own addresses, however it is written.
-fn is_own(upstream: SocketAddr, own: &[SocketAddr]) -> bool {
-    own.contains(&SocketAddr::new(upstream.ip().to_canonical(), upstream.port()))
-}
-
-/// Refuses upstreams that are our own addresses. The error names the flag.
-pub fn check_upstreams(upstreams: &[SocketAddr], own: &[SocketAddr]) -> Result<()> {
-    if let Some(looped) = upstreams.iter().find(|upstream| is_own(**upstream, own)) {
-        bail!(
-            "--upstream: {looped} is answered by this agent itself, so queries would go round in \
-             a loop; give the address of CoreDNS or of a resolver outside the node"
-        );
-    }
-    Ok(())
 }
 
 impl Forwarder {

@@ -48,7 +48,7 @@ impl EnvQuery {
     pub fn new(arguments: EnvArguments) -> Result<Self> {
         ensure!(!arguments.namespace.is_empty(), "--namespace: it is empty");
         Ok(Self {
-            source: Source::new(&arguments.source, arguments.kubeconfig)?,
+            source: Source::new(arguments.source)?,
             namespace: arguments.namespace,
             links: arguments.enable_service_links.into(),
             output: arguments.output,
