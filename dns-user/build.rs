@@ -20,6 +20,7 @@ fn main() -> anyhow::Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-env-changed=NODEDNS_REQUIRE_BPF");
+    println!("cargo::rerun-if-env-changed=NODEDNS_CACHE");
     println!("cargo::rerun-if-env-changed={}", toolchain::CHOICE);
     let object = Path::new(&env::var("OUT_DIR")?).join("dns-ebpf");
     match toolchain::find() {

@@ -30,7 +30,7 @@ pub enum Need {
     Kernel(u32, u32),
     /// The embedded BPF object, which is empty when the agent was built
     /// without a BPF toolchain.
-    Object(&'static [u8]),
+    Object,
     /// A program.
     Tool(&'static str),
 }
@@ -38,7 +38,8 @@ pub enum Need {
 /// What tests with namespaces need.
 pub const NETWORK: &[Need] = &[Need::Root, Need::Tool("ip")];
 /// What tests with attached programs need; tcx came with Linux 6.6.
-pub const DATAPATH: &[Need] = &[Need::Root, Need::Tool("ip"), Need::Bpf, Need::Kernel(6, 6)];
+pub const DATAPATH: &[Need] =
+    &[Need::Root, Need::Tool("ip"), Need::Bpf, Need::Kernel(6, 6), Need::Object];
 
 /// Says whether all of `needs` are met. When not, panics if
 /// `NODEDNS_REQUIRE_KERNEL` is set, else says why the test is skipped.
@@ -67,9 +68,9 @@ impl Need {
                     format!("Linux {major}.{minor} is needed, this is {}.{}", here.0, here.1)
                 })
             }
-            Self::Object(octets) => {
-                octets.is_empty().then(|| "the agent was built without its BPF object".to_owned())
-            }
+            Self::Object => dns_user::datapath::OBJECT
+                .is_empty()
+                .then(|| "the agent was built without its BPF object".to_owned()),
             Self::Tool(program) => {
                 tools::find(program).is_none().then(|| format!("the program {program} is needed"))
             }
@@ -122,7 +123,6 @@ mod tests {
         let missing = |need: Need| need.missing().unwrap_or_default();
         assert_eq!(missing(Need::Tool("no-such-program")), "the program no-such-program is needed");
         assert!(missing(Need::Kernel(99, 0)).starts_with("Linux 99.0 is needed"));
-        assert_eq!(missing(Need::Object(&[])), "the agent was built without its BPF object");
     }
 
     #[test]
