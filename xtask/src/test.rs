@@ -9,6 +9,9 @@ use crate::{build, progress::heading, run, setup, workspace};
 /// Building the tests, then running them.
 pub(crate) const LIMIT: Duration = Duration::from_mins(90);
 
+/// Tests print the figures they measure; this shows them.
+const FIGURES: &str = "--show-output";
+
 /// What `cargo test` said about its test programs.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Sums {
@@ -23,7 +26,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     let agent = ["build", "--workspace", "--bin", "nodedns"];
     run::shown(&mut workspace::cargo(&agent)?, build::LIMIT)?;
     let mut cargo = workspace::cargo(&["test", "--workspace", "--no-fail-fast"])?;
-    cargo.args(arguments).env("NODEDNS_BIN", workspace::root().join("target/debug/nodedns"));
+    cargo.args(arguments);
+    if !arguments.iter().any(|argument| argument == "--") {
+        cargo.args(["--", FIGURES]);
+    }
+    cargo.env("NODEDNS_BIN", workspace::root().join("target/debug/nodedns"));
     let mut sums = Sums::default();
     let outcome = run::watched(&mut cargo, LIMIT, |line| sums.add(line));
     println!(
