@@ -80,15 +80,31 @@ impl<'a> Server<'a> {
 struct Servers<'a> {
     ours: Server<'a>,
     judge: Server<'a>,
+    counts: Counts,
+}
+
+/// How the questions went that have no difference.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Both answered with records.
+    data: u64,
+    /// Neither answered.
+    silent: u64,
+    /// The same only at the second time.
+    late: u64,
+    /// The same only after more draws of a truncated response.
+    drawn: u64,
 }
 
 impl Servers<'_> {
     /// Returns what differs, when it keeps differing.
     fn difference(&mut self, question: &Question) -> Option<String> {
         let (mut last, mut are_truncated) = self.ask(question);
-        if last.is_some() {
+        if let Some(difference) = &last {
+            println!("{question}, at first: {difference}");
             poll_until(AGREE_LIMIT, || false);
             (last, are_truncated) = self.ask(question);
+            self.counts.late += u64::from(last.is_none());
         }
         // How many records fit depends on which come first, if their lengths differ.
         for _ in 0..DRAWS {
@@ -96,6 +112,7 @@ impl Servers<'_> {
                 break;
             }
             (last, are_truncated) = self.ask(question);
+            self.counts.drawn += u64::from(last.is_none());
         }
         last
     }
@@ -105,9 +122,15 @@ impl Servers<'_> {
         match (self.ours.ask(query, *tcp), self.judge.ask(query, *tcp)) {
             (Some(ours), Some(judge)) => {
                 let are_truncated = ours.metadata.truncation && judge.metadata.truncation;
-                (difference(&ours, &judge), are_truncated)
+                let difference = difference(&ours, &judge);
+                let is_data = difference.is_none() && !judge.answers.is_empty();
+                self.counts.data += u64::from(is_data);
+                (difference, are_truncated)
             }
-            (None, None) => (None, false),
+            (None, None) => {
+                self.counts.silent += 1;
+                (None, false)
+            }
             (ours, judge) => {
                 let differs = format!("\nours:   {ours:?}\ntheirs: {judge:?}");
                 (Some(differs), false)
@@ -199,6 +222,7 @@ fn random_clusters_are_answered_as_coredns_does() {
     let mut servers = Servers {
         ours: Server::new(pod.namespace(), (LOCAL_IP, 53).into()),
         judge: Server::new(node.namespace(), cluster.coredns.address()),
+        counts: Counts::default(),
     };
     let mut random = StdRng::seed_from_u64(seed);
     let mut world = World::default();
@@ -231,6 +255,7 @@ fn random_clusters_are_answered_as_coredns_does() {
         "{asked} questions over {rounds} clusters, seed {seed}: {} differences",
         differences.len()
     );
+    println!("{:?}", servers.counts);
     println!("outcomes in the kernel: {}", agent.status()["packets"]);
     assert!(differences.is_empty(), "seed {seed}: {differences:#?}");
 }

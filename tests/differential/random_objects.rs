@@ -30,8 +30,8 @@ const SUFFIXES: [&str; 3] = ["a", "b", "c"];
 /// An object that changes.
 #[derive(Clone, Debug)]
 pub enum Object {
-    Service(Service),
-    Slice(EndpointSlice),
+    Service(Box<Service>),
+    Slice(Box<EndpointSlice>),
 }
 
 impl Object {
@@ -53,13 +53,13 @@ impl Object {
 
 impl From<Service> for Object {
     fn from(service: Service) -> Self {
-        Self::Service(service)
+        Self::Service(Box::new(service))
     }
 }
 
 impl From<EndpointSlice> for Object {
     fn from(slice: EndpointSlice) -> Self {
-        Self::Slice(slice)
+        Self::Slice(Box::new(slice))
     }
 }
 

@@ -128,10 +128,10 @@ fn mk_name(random: &mut StdRng, world: &World) -> String {
 
 /// A Service that is there, or one that may have been.
 fn mk_service_name(random: &mut StdRng, world: &World) -> (String, String) {
-    match random.random_range(0..10) {
+    match random.random_range(0..20) {
         0 => ("default".to_owned(), "kubernetes".to_owned()),
         1 => ("nosuch".to_owned(), (*SERVICES.choose(random).unwrap()).to_owned()),
-        2..6 => (world.namespace(random), (*SERVICES.choose(random).unwrap()).to_owned()),
+        2..5 => (world.namespace(random), (*SERVICES.choose(random).unwrap()).to_owned()),
         _ => world.services.keys().choose(random).cloned().unwrap_or_default(),
     }
 }
