@@ -4,7 +4,8 @@
 //! which of them fit into a truncated response, but not how many; the
 //! serial of a SOA, which is each server's own; TTLs of data that passed through
 //! a cache, which may have counted down, and its AA bit, which CoreDNS sets when
-//! it answers from its cache; compression.
+//! it answers from its cache; compression. Where truncated records differ in length
+//! the order decides how many fit, too: random.rs asks for such a response again.
 
 use hickory_proto::{
     op::Message,
@@ -59,7 +60,7 @@ impl Comparable {
 /// Says whether data of this name passes through CoreDNS's cache: that of other
 /// zones than the cluster's.
 fn is_cached(name: &Name) -> bool {
-    !name.to_ascii().to_ascii_lowercase().ends_with("cluster.local.")
+    !format!(".{}", name.to_ascii().to_ascii_lowercase()).ends_with(".cluster.local.")
 }
 
 /// The records as sorted text; their number where they are a random choice.

@@ -10,6 +10,9 @@
 mod compare;
 mod objects;
 mod questions;
+mod random;
+mod random_objects;
+mod random_questions;
 
 use std::time::Duration;
 
