@@ -9,7 +9,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 /// DNS cache for Kubernetes nodes that answers inside the kernel.
 #[derive(Debug, Parser)]
-#[command(name = "nodedns", version, about)]
+#[command(name = "nodedns", version)]
 pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
