@@ -30,7 +30,7 @@ use hickory_proto::op::Message;
 use crate::compare::difference;
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(6);
-const AGREE_LIMIT: Duration = Duration::from_secs(10);
+const AGREE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Whom a question is put to.
 #[derive(Clone, Copy)]

@@ -1,7 +1,9 @@
 //! What goes on without an agent, for how long, and what an operator's tools
 //! see of it.
 
-use dns_ebpf::layout::outcome::Outcome;
+use aya::maps::{HashMap, Map};
+use dns_ebpf::layout::{ZONES_MAX, key::NameKey, maps, name_entry::NameEntry, outcome::Outcome};
+use dns_user::datapath::encode;
 use harness::{
     client::{UdpClient, ask},
     packet::query::{Query, qtype},
@@ -50,6 +52,29 @@ fn a_restarted_agent_renews_the_lease() {
         assert_eq!(response.answers(), ["10.96.1.1"], "whoever answers is right");
         outcome == once(&[Outcome::AnswerA])
     });
+}
+
+/// What cannot be is counted, said in the agent's log, seldom, and passed up.
+#[test]
+fn the_impossible_is_logged_and_passed_up() {
+    let Some(rig) = rig("impossible", &[]) else { return };
+    let agent = rig.start(&[]);
+    let name = "web.shop.svc.cluster.local";
+    let map = Map::HashMap(agent.pins().open(maps::NAMES).unwrap());
+    let mut names: HashMap<_, NameKey, NameEntry> = map.try_into().unwrap();
+    let key = encode::name_key(name, agent.pins().settings().unwrap().seed).unwrap();
+    let entry = names.get(&key, 0).unwrap();
+    names.insert(key, NameEntry { zone: ZONES_MAX, ..entry }, 0).unwrap();
+
+    let query = Query::new(name, qtype::A);
+    for _ in 0..20 {
+        let (response, outcome) = agent.counted(|| ask(rig.pod.namespace(), SERVER, &query));
+        assert_eq!(outcome, once(&[Outcome::Impossible]));
+        assert_eq!(response.answers(), ["10.96.1.1"], "the agent answers");
+    }
+    let said = || agent.process().output().matches("an entry without its zone").count();
+    wait_until("the log says so", SOON, || said() > 0);
+    assert!(said() < 5, "once a second, not once a packet");
 }
 
 #[test]

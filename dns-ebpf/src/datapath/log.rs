@@ -23,5 +23,5 @@ pub fn impossible(skb: Skb) {
     // SAFETY: as above.
     unsafe { logged_at.write_volatile(now_ns) };
     let (ctx, ifindex): (TcContext, u32) = (skb.context(), skb.ifindex());
-    error!(&ctx, "an answer was planned that could not be written, on link {}", ifindex);
+    error!(&ctx, "an entry without its zone, or a reply that does not fit, on link {}", ifindex);
 }
