@@ -111,10 +111,9 @@ impl Config {
             arguments.staleness_limit > 0,
             "--staleness-limit: 0 would leave nothing to answer"
         );
-        let own: Vec<_> = local_ips.iter().map(|ip| SocketAddr::new(*ip, DNS_PORT)).collect();
         let upstream = parse_upstream(&arguments.upstream, arguments.upstream_svc)?;
         if let Upstream::Servers(servers) = &upstream {
-            check_upstreams(servers, &own)?;
+            check_upstreams(servers, &own_addresses(&local_ips))?;
         }
         Ok(Self {
             source: Source::new(arguments.source)?,
@@ -138,7 +137,7 @@ impl Config {
 
     /// Returns where the agent itself answers.
     pub fn own_addresses(&self) -> Vec<SocketAddr> {
-        self.local_ips.iter().map(|ip| SocketAddr::new(*ip, DNS_PORT)).collect()
+        own_addresses(&self.local_ips)
     }
 
     /// Returns the IPv4 addresses answered for.
@@ -149,6 +148,10 @@ impl Config {
         };
         self.local_ips.iter().filter_map(v4).collect()
     }
+}
+
+fn own_addresses(local_ips: &[IpAddr]) -> Vec<SocketAddr> {
+    local_ips.iter().map(|ip| SocketAddr::new(*ip, DNS_PORT)).collect()
 }
 
 /// Says whether `upstream` is one of our own addresses, however it is written.

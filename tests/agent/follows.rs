@@ -1,9 +1,6 @@
 //! What changes in the API is answered at once.
 
-use std::{
-    sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use harness::{
     cluster::{corefile, require_cluster},
@@ -71,7 +68,6 @@ fn a_service_is_answered_by_the_kernel_until_it_is_deleted() {
 /// Makes a change and returns how long after the API server's response the
 /// kernel's map had it; zero when it was there before.
 fn time<T>(rig: &Rig<'_>, name: &str, is_there: bool, change: impl FnOnce() -> T) -> Duration {
-    let is_done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let seen = scope.spawn(|| {
             let began = Instant::now();
@@ -86,7 +82,6 @@ fn time<T>(rig: &Rig<'_>, name: &str, is_there: bool, change: impl FnOnce() -> T
         });
         change();
         let responded = Instant::now();
-        is_done.store(true, Ordering::Relaxed);
         seen.join().expect("the change is seen").saturating_duration_since(responded)
     })
 }
