@@ -5,18 +5,21 @@
 //! in tests and in the fuzzer.
 
 use crate::{
+    absence::{self, Judgement},
     layout::{
-        LOCAL_IPS,
+        ZONES_MAX, epoch,
         key::{self, NameKey, Seed},
         name_entry::NameEntry,
         outcome::Outcome,
-        zone::Zone,
+        settings::{Lease, Settings},
+        zone::{Zone, flags},
     },
     lookup,
+    opaque::{forget, octet},
     packet::Packet,
     plan::{self, Plan},
     wire::{
-        frame::{self, DNS},
+        frame::{self, DNS, Datagram},
         name::Name,
         query::{self, Query},
         response,
@@ -34,15 +37,19 @@ pub trait Buffer: Copy {
 
 /// What is known: the maps, the load-time constants and the clock.
 pub trait Maps<'a>: Copy {
-    /// Returns the addresses answered for, as they stand in a packet; None
-    /// when there are no settings.
-    fn local_ips(self) -> Option<[u32; LOCAL_IPS]>;
+    /// Returns the settings; None when there are none.
+    fn settings(self) -> Option<&'a Settings>;
     /// Returns the seed of the keys.
     fn seed(self) -> Seed;
-    /// Returns the time on the clock of [`crate::layout::settings::Lease`].
+    /// Returns the time on the clock of [`Lease`].
     fn now_ns(self) -> u64;
-    /// Returns until when watched names are answered.
-    fn serve_until_ns(self) -> Option<u64>;
+    /// Returns the lease.
+    fn lease(self) -> Option<Lease>;
+    /// Returns [`epoch::Epoch::changes`], read between the look-ups before and
+    /// after this call.
+    fn changes(self) -> Option<u64>;
+    /// Returns a random number.
+    fn random(self) -> u32;
     /// Returns the value stored for `key`, or null.
     /// It may be rewritten at any moment, and is only read by [`lookup::read`].
     fn name_entry(self, key: &NameKey) -> Option<*const NameEntry>;
@@ -56,8 +63,16 @@ pub struct Answered {
     pub outcome: Outcome,
     /// What was asked.
     pub query: Query,
-    /// Octets of the message that asked it.
-    pub query_length: u64,
+    /// What asked it.
+    pub datagram: Datagram,
+}
+
+/// A query that was not answered.
+pub struct PassedUp {
+    /// Why not.
+    pub outcome: Outcome,
+    /// Whether it came over IPv6.
+    pub is_v6: bool,
 }
 
 /// Turns the query in `buffer` into its response.
@@ -66,10 +81,15 @@ pub struct Answered {
 /// error when it is one that is not answered: in both cases it is as it came,
 /// octet for octet.
 #[inline(always)]
-pub fn answer<'a, B: Buffer, M: Maps<'a>>(buffer: B, maps: M) -> Option<Result<Answered, Outcome>> {
-    let packet = buffer.packet();
-    let length = frame::message_length(packet, maps.local_ips()?)?;
-    Some(reply(buffer, packet, length, maps))
+pub fn answer<'a, B: Buffer, M: Maps<'a>>(
+    buffer: B,
+    maps: M,
+) -> Option<Result<Answered, PassedUp>> {
+    let datagram = frame::read(buffer.packet(), maps.settings()?)?;
+    Some(
+        reply(buffer, datagram, maps)
+            .map_err(|outcome| PassedUp { outcome, is_v6: datagram.is_v6() }),
+    )
 }
 
 /// Everything is decided before the first write; growing the packet is the only
@@ -77,39 +97,128 @@ pub fn answer<'a, B: Buffer, M: Maps<'a>>(buffer: B, maps: M) -> Option<Result<A
 #[inline(always)]
 fn reply<'a, B: Buffer, M: Maps<'a>>(
     buffer: B,
-    packet: Packet,
-    query_length: u64,
+    datagram: Datagram,
     maps: M,
 ) -> Result<Answered, Outcome> {
-    let query = query::parse(packet, query_length)?;
-    if maps.serve_until_ns().ok_or(Outcome::Impossible)? < maps.now_ns() {
-        return Err(Outcome::Stale);
-    }
+    let packet = buffer.packet().skip(datagram.shift);
+    let query = query::parse(packet, datagram.length)?;
     let (plan, zone) = look_up(packet, &query, maps)?;
     let length = response::length(&query, &plan);
-    if !buffer.resize(DNS + length) {
+    if !buffer.resize(datagram.shift + DNS + length) {
         return Err(Outcome::NoRoom);
     }
-    response::write(buffer.packet(), &query, &plan, zone, length).ok_or(Outcome::Impossible)?;
-    Ok(Answered { outcome: plan.outcome, query, query_length })
+    let packet = buffer.packet();
+    response::write(packet.skip(datagram.shift), &query, &plan, zone, length)
+        .ok_or(Outcome::Impossible)?;
+    frame::turn_around(packet, datagram.shift, length).ok_or(Outcome::Impossible)?;
+    Ok(Answered { outcome: plan.outcome, query, datagram })
 }
 
-/// Finds the name of the question and plans its reply.
+/// Finds the name of the question, or finds out that it is not there, and plans
+/// the reply.
 #[inline(always)]
 fn look_up<'a, M: Maps<'a>>(
     packet: Packet,
     query: &Query,
     maps: M,
 ) -> Result<(Plan, &'a Zone), Outcome> {
+    let lease = maps.lease().ok_or(Outcome::Impossible)?;
+    let now_ns = maps.now_ns();
+    if lease.serve_until_ns < now_ns {
+        return Err(Outcome::Stale);
+    }
     let name = Name::new(packet, query.name_length);
     let key = key::of_name(&name, maps.seed()).ok_or(Outcome::Unsupported)?;
-    let entry = maps.name_entry(&key).ok_or(Outcome::NotInMap)?;
-    // SAFETY: the pointer came from NAMES.
-    let found = unsafe { lookup::read(entry, &name) }.ok_or(Outcome::Unsure)?;
-    let zone = maps.zone(found.zone).ok_or(Outcome::Impossible)?;
-    if zone.length == 0 {
-        // The agent is exchanging the zone: its names are not all there.
-        return Err(Outcome::Unsure);
+    let changes = maps.changes().ok_or(Outcome::Impossible)?;
+    if let Some(entry) = maps.name_entry(&key) {
+        // SAFETY: the pointer came from NAMES.
+        let found = unsafe { lookup::read(entry, &name) }.ok_or(Outcome::Unsure)?;
+        let zone = maps.zone(found.zone).ok_or(Outcome::Impossible)?;
+        if zone.length == 0 {
+            // The agent is exchanging the zone: its names are not all there.
+            return Err(Outcome::Unsure);
+        }
+        return Ok((plan::plan(query, &found, zone, || maps.random())?, zone));
     }
-    Ok((plan::plan(query, &found, u64::from(zone.length))?, zone))
+    let zone = zone_of(packet, query, maps).ok_or(Outcome::NotInMap)?;
+    if lease.alive_until_ns < now_ns {
+        return Err(Outcome::Silent);
+    }
+    does_not_exist(packet, query, zone, maps)?;
+    if !epoch::was_at_rest(changes, maps.changes().ok_or(Outcome::Impossible)?) {
+        return Err(Outcome::Changing);
+    }
+    Ok((plan::plan_absent(query, zone)?, zone))
+}
+
+/// Returns the complete zone in which the name is. A function of its own: the
+/// verifier looks at it once.
+#[inline(never)]
+fn zone_of<'a, M: Maps<'a>>(packet: Packet, query: &Query, maps: M) -> Option<&'a Zone> {
+    let mut n = 0;
+    while n < ZONES_MAX {
+        let zone = maps.zone(n)?;
+        if zone.length == 0 {
+            return None;
+        }
+        if zone.flags & flags::COMPLETE != 0 && absence::ends_with(packet, query.name_length, zone)
+        {
+            return Some(zone);
+        }
+        n += 1;
+    }
+    None
+}
+
+/// Makes sure that a name of a complete zone that is not in NAMES does not exist.
+#[inline(always)]
+fn does_not_exist<'a, M: Maps<'a>>(
+    packet: Packet,
+    query: &Query,
+    zone: &Zone,
+    maps: M,
+) -> Result<(), Outcome> {
+    let zone_start = plan::zone_start(query, zone)?;
+    let labels = absence::labels(packet, zone_start).ok_or(Outcome::NotInMap)?;
+    match absence::judge(packet, labels) {
+        Judgement::Unknown => Err(Outcome::NotInMap),
+        Judgement::NoSuchName => Ok(()),
+        Judgement::AskAncestor { start, closed } if start < query.name_length => {
+            let length = octet(query.name_length - start);
+            let start = octet(forget(start, length));
+            match ask_ancestor(packet, start, length, closed, maps) {
+                Ancestor::Denies => Ok(()),
+                Ancestor::IsOpen => Err(Outcome::AgentOnly),
+            }
+        }
+        Judgement::AskAncestor { .. } => Err(Outcome::Impossible),
+    }
+}
+
+/// What the closest ancestor that can be in NAMES says about a name below it.
+#[repr(u32)]
+enum Ancestor {
+    /// The name does not exist.
+    Denies,
+    /// Only the agent knows.
+    IsOpen,
+}
+
+/// A function of its own: inlined it costs some verifiers eight times as much.
+#[inline(never)]
+fn ask_ancestor<'a, M: Maps<'a>>(
+    packet: Packet,
+    start: u64,
+    length: u64,
+    closed: u16,
+    maps: M,
+) -> Ancestor {
+    let name = Name::part(packet, start, length);
+    let Some(key) = key::of_name(&name, maps.seed()) else { return Ancestor::IsOpen };
+    let Some(entry) = maps.name_entry(&key) else { return Ancestor::Denies };
+    // SAFETY: the pointer came from NAMES.
+    match unsafe { lookup::read(entry, &name) } {
+        Some(found) if absence::denies(&found, closed) => Ancestor::Denies,
+        _ => Ancestor::IsOpen,
+    }
 }

@@ -4,8 +4,9 @@
 //! A query goes one way through the modules, in this order:
 //! [`packet`] gives bounded access to its octets, [`wire::frame`] and
 //! [`wire::query`] read it, [`layout::key`] makes its name a key,
-//! [`lookup`] copies what the map holds for that name, [`plan`] decides the
-//! whole reply, and [`wire::response`] writes it. [`answer`] is that line.
+//! [`lookup`] copies what the map holds for that name, [`absence`] says what it
+//! means that there is nothing, [`plan`] decides the whole reply, and
+//! [`wire::response`] writes it. [`answer`] is that line.
 //!
 //! All of it runs, and is tested, on the host as well: only `main.rs` and
 //! `datapath/` know of the kernel.
@@ -25,6 +26,7 @@ pub mod opaque;
 pub mod packet;
 pub mod wire;
 
+pub mod absence;
 pub mod layout;
 pub mod lookup;
 pub mod plan;

@@ -25,6 +25,22 @@ pub fn octet(value: u64) -> u64 {
     (value & 255)
 }
 
+/// As [`octet`], for values below 1024.
+#[inline(always)]
+pub fn ten_bits(value: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut value = value;
+        // SAFETY: a register is masked.
+        unsafe {
+            core::arch::asm!("{0} &= 1023", inout(reg) value, options(nomem, nostack, preserves_flags));
+        };
+        value
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    (value & 1023)
+}
+
 /// Returns `end - start` of two packet pointers as one subtraction. Left to
 /// itself the optimiser turns `length - (end - start)` into sums of pointers,
 /// which Linux 5.10 and 6.1 reject.
@@ -58,6 +74,24 @@ pub fn advance(pointer: u64, offset: u64) -> u64 {
     }
     #[cfg(not(target_arch = "bpf"))]
     pointer.wrapping_add(offset)
+}
+
+/// Returns `value` without what the verifier knows of it, so that states that
+/// differ in that alone are one. `witness` is any value that is known at run time
+/// only.
+#[inline(always)]
+pub fn forget(value: u64, witness: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut value = value;
+        // SAFETY: an addition and a subtraction of registers.
+        unsafe {
+            core::arch::asm!("{0} += {1}", "{0} -= {1}", inout(reg) value, in(reg) witness, options(nomem, nostack, preserves_flags));
+        };
+        value
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    value.wrapping_add(witness).wrapping_sub(witness)
 }
 
 /// Keeps memory accesses on their side of this line.

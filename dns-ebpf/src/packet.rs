@@ -36,6 +36,12 @@ impl Packet {
         distance(self.data, self.end)
     }
 
+    /// Returns the packet without its first octets, of which there are `skipped`.
+    #[inline(always)]
+    pub fn skip(self, skipped: u64) -> Self {
+        Self { data: advance(self.data, skipped), end: self.end }
+    }
+
     /// Returns the first `N` octets, or None when the packet is shorter.
     #[inline(always)]
     pub fn head<const N: u64>(self) -> Option<Span<N>> {

@@ -153,10 +153,9 @@ async fn load_datapath(config: &Config) -> Result<Option<Datapath>> {
         Ok(()) => Some(PinLock::take(&config.pin_dir).await?),
         Err(_) => None,
     };
-    let local_ips = config.local_ipv4s();
     let loaded = match (config.datapath, created) {
         (args::Datapath::Off, _) => Err(anyhow!("--datapath=off")),
-        (_, Ok(())) => load(&LoadOptions::new(Some(&pins), &local_ips)),
+        (_, Ok(())) => load(&LoadOptions::new(Some(&pins), &config.local_ips)),
         (_, Err(reason)) => Err(reason),
     };
     match (loaded, lock) {

@@ -1,7 +1,7 @@
 //! What was typed means: checked and typed, no strings left to interpret.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
@@ -138,15 +138,6 @@ impl Config {
     /// Returns where the agent itself answers.
     pub fn own_addresses(&self) -> Vec<SocketAddr> {
         own_addresses(&self.local_ips)
-    }
-
-    /// Returns the IPv4 addresses answered for.
-    pub fn local_ipv4s(&self) -> Vec<Ipv4Addr> {
-        let v4 = |ip: &IpAddr| match ip {
-            IpAddr::V4(ip) => Some(*ip),
-            IpAddr::V6(_) => None,
-        };
-        self.local_ips.iter().filter_map(v4).collect()
     }
 }
 

@@ -13,11 +13,35 @@ use crate::objects::{ObjectName, is_label};
 /// (RFC 1035 section 2.3.4), less the first length octet and the root.
 const MAX_NAME_LEN: usize = 253;
 
+/// What stands behind a name, and so which queries for it, or for names below
+/// it, only user space answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameKind {
+    /// The zone itself.
+    Apex,
+    /// Nothing of its own, but other names are below it: `svc`, Namespaces.
+    Empty,
+    /// A Service with cluster IPs. Its ports and the names of its endpoints are in
+    /// user space.
+    ClusterIp,
+    /// A headless Service. Its ports are in user space, its endpoints have names
+    /// here, all of them.
+    Headless,
+    /// An endpoint of a headless Service. Its ports are in user space.
+    Endpoint,
+    /// An alias, with nothing below it; it is resolved in user space.
+    Alias,
+    /// Everything about it, and about names below it, is in user space.
+    Unknown,
+}
+
 /// Everything that is known about one owner name that exists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameRecords {
     /// The name in lower case, without a final dot.
     pub name: String,
+    /// What stands behind it.
+    pub kind: NameKind,
     /// A records, without duplicates.
     pub a: Vec<Ipv4Addr>,
     /// AAAA records, without duplicates.
@@ -29,8 +53,17 @@ pub struct NameRecords {
 pub struct ClusterZone {
     /// In lower case, without a final dot.
     pub name: String,
+    /// Whether the table has all its names, so that others do not exist, and no
+    /// other zone is below this one.
+    pub is_complete: bool,
+    /// Whether addresses are put in random order.
+    pub shuffles: bool,
+    /// Whether queries for DS are left to CoreDNS.
+    pub forwards_ds: bool,
     /// TTL of its records in seconds.
     pub ttl_s: u32,
+    /// TTL of its SOA record, when that is asked for, in seconds.
+    pub soa_ttl_s: u32,
     /// TTL of the SOA record in a negative response, in seconds.
     pub negative_ttl_s: u32,
     /// The MINIMUM field of the SOA record, in seconds.
@@ -96,13 +129,17 @@ pub fn owner_name(service: &ObjectName, zone: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Change, ClusterZone, NameRecords, Table, owner_name};
+    use super::{Change, ClusterZone, NameKind, NameRecords, Table, owner_name};
     use crate::objects::builders::mk_name;
 
     fn mk_zone() -> ClusterZone {
         ClusterZone {
             name: "cluster.local".into(),
+            is_complete: true,
+            shuffles: false,
+            forwards_ds: false,
             ttl_s: 30,
+            soa_ttl_s: 30,
             negative_ttl_s: 30,
             soa_minimum_s: 30,
             serial: 1,
@@ -112,6 +149,7 @@ mod tests {
     fn mk_records(name: &str, a: &[&str], aaaa: &[&str]) -> NameRecords {
         NameRecords {
             name: name.into(),
+            kind: NameKind::ClusterIp,
             a: a.iter().map(|ip| ip.parse().unwrap()).collect(),
             aaaa: aaaa.iter().map(|ip| ip.parse().unwrap()).collect(),
         }

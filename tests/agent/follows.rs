@@ -72,7 +72,7 @@ fn time<T>(rig: &Rig<'_>, name: &str, is_there: bool, change: impl FnOnce() -> T
         let seen = scope.spawn(|| {
             let began = Instant::now();
             loop {
-                let entry = rig.maps.answers.names.entry(name).expect("NAMES can be read");
+                let entry = rig.maps.names.entry(name).expect("NAMES can be read");
                 if entry.is_some() == is_there {
                     return Instant::now();
                 }

@@ -47,7 +47,7 @@ impl<'node> Rig<'node> {
     /// Returns the number of queries that the kernel has answered.
     pub fn kernel_answers(&self) -> u64 {
         let counts = self.maps.counters.read().expect("the datapath's counters");
-        counts.iter().filter(|(outcome, _)| outcome.is_answered()).map(|(_, count)| count).sum()
+        counts.iter().filter(|it| it.outcome.is_answered()).map(|it| it.packets).sum()
     }
 
     /// Asks from the pod; returns the answers, sorted, if the kernel gave them.

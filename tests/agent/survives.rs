@@ -38,7 +38,7 @@ fn names_are_answered_without_coredns_and_without_the_api_server() {
     assert_eq!(rig.ask_kernel(name, qtype::A), answer(), "the last word of the watch");
     rig.agent.restart();
     assert!(rig.agent.process().output().contains("taking over the pinned maps"));
-    assert_eq!(rig.maps.answers.names.entry(name).unwrap(), None, "deleted meanwhile");
+    assert_eq!(rig.maps.names.entry(name).unwrap(), None, "deleted meanwhile");
     let new = "new.shop.svc.cluster.local";
     assert_eq!(rig.ask_kernel(new, qtype::A), Some(vec!["10.96.7.2".to_owned()]));
 

@@ -4,7 +4,7 @@ use std::{fs, net::Ipv4Addr};
 
 use dns_user::{
     datapath::load::{LoadOptions, load},
-    records::NameRecords,
+    records::{NameKind, NameRecords},
     store::AnswerStore as _,
 };
 use harness::node::LOCAL_IP;
@@ -15,11 +15,12 @@ const NAMES: u32 = 100_000;
 
 /// Prints the growth of the kernel's slabs by so many names, per name.
 pub(crate) fn run(json: bool) {
-    let mut loaded = load(&LoadOptions::new(None, &[LOCAL_IP])).expect("the program loads");
+    let mut loaded = load(&LoadOptions::new(None, &[LOCAL_IP.into()])).expect("the program loads");
     let before = slab_octets();
     for n in 0..NAMES {
         let [_, b, c, d] = n.to_be_bytes();
         let records = NameRecords {
+            kind: NameKind::ClusterIp,
             name: format!("service-{n}.namespace.svc.cluster.local"),
             a: vec![Ipv4Addr::new(10, b, c, d)],
             aaaa: vec![],

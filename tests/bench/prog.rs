@@ -7,7 +7,7 @@ use comfy_table::Table;
 use dns_ebpf::layout::{programs, settings::Lease};
 use dns_user::{
     datapath::load::{LoadOptions, Loaded, load},
-    records::{ClusterZone, NameRecords},
+    records::{ClusterZone, NameKind, NameRecords},
     store::AnswerStore as _,
 };
 use harness::{
@@ -146,11 +146,16 @@ fn frame(name: &str, qtype: u16, edns: Option<Edns>) -> Vec<u8> {
 }
 
 fn subject(restores: u32) -> Loaded {
-    let options = LoadOptions { restores, ..LoadOptions::new(None, &[LOCAL_IP]) };
+    let local_ips = [LOCAL_IP.into()];
+    let options = LoadOptions { restores, ..LoadOptions::new(None, &local_ips) };
     let mut loaded = load(&options).expect("the program loads");
     let zone = ClusterZone {
         name: "cluster.local".to_owned(),
+        is_complete: true,
+        shuffles: false,
+        forwards_ds: false,
         ttl_s: 30,
+        soa_ttl_s: 30,
         negative_ttl_s: 30,
         soa_minimum_s: 30,
         serial: 1,
@@ -168,7 +173,12 @@ fn subject(restores: u32) -> Loaded {
     ] {
         loaded
             .answers
-            .put(&NameRecords { name: name.to_owned(), a: v4(a), aaaa: v6(aaaa) })
+            .put(&NameRecords {
+                name: name.to_owned(),
+                kind: NameKind::ClusterIp,
+                a: v4(a),
+                aaaa: v6(aaaa),
+            })
             .unwrap();
     }
     let loaded = loaded.with_program(programs::EMPTY).unwrap();

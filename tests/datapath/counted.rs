@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use dns_ebpf::layout::{
     key::NameKey,
     outcome::{OUTCOMES, Outcome},
+    settings::Lease,
 };
 use dns_user::datapath::encode;
 use harness::{
@@ -55,7 +56,7 @@ fn the_kernel_counts_each_outcome() {
         kernel.run(frame);
         assert_eq!(kernel.counters()[outcome], before + 1, "{outcome:?}");
     }
-    kernel.set_serve_until_ns(0);
+    kernel.set_lease(Lease { alive_until_ns: 0, serve_until_ns: 0 });
     kernel.run(&frame(known, qtype::A));
     assert_eq!(kernel.counters()[&Outcome::Stale], 1);
     assert_eq!(kernel.counters().values().sum::<u64>(), cases.len() as u64 + 1);

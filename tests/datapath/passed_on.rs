@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use dns_ebpf::layout::settings::Lease;
 use harness::packet::{
     compare::assert_same_frame,
     frame::{Frame, Transport},
@@ -202,9 +203,9 @@ fn a_lapsed_lease() {
     let frame = Frame::with_query(&known()).octets();
     for mut subject in subjects() {
         assert!(subject.run(&frame).answered, "{}: before", subject.name());
-        subject.set_serve_until_ns(0);
+        subject.set_lease(Lease { alive_until_ns: 0, serve_until_ns: 0 });
         check_with(&mut *subject, "lapsed", &frame);
-        subject.set_serve_until_ns(u64::MAX);
+        subject.set_lease(Lease { alive_until_ns: u64::MAX, serve_until_ns: u64::MAX });
         assert!(subject.run(&frame).answered, "{}: renewed", subject.name());
     }
 }

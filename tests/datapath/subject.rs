@@ -1,19 +1,21 @@
 //! The two things that are tested: the shared code on the host, and the loaded
 //! program.
 
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use aya::{TestRun as _, TestRunOptions};
 use dns_ebpf::{
     answer::{Buffer, Maps, answer},
     layout::{
-        LOCAL_IPS,
         key::{NameKey, Seed},
         name_entry::NameEntry,
         outcome::Outcome,
         programs,
-        settings::Lease,
-        zone::Zone,
+        settings::{Lease, Settings},
+        zone::{SUFFIX_WORDS, ZONE_NAME_OCTETS, Zone},
     },
     packet::Packet,
 };
@@ -22,13 +24,15 @@ use dns_user::{
         encode,
         load::{LoadOptions, Loaded, load},
     },
-    records::{ClusterZone, NameRecords},
+    records::{ClusterZone, NameKind, NameRecords},
     store::AnswerStore as _,
 };
 use harness::{kernel, node::LOCAL_IP};
 
 /// TTL of all records.
 pub const TTL_S: u32 = 30;
+/// TTL of the zone's SOA when it is asked for.
+pub const SOA_TTL_S: u32 = 25;
 /// Serial of the zone's SOA.
 pub const SERIAL: u32 = 1_700_000_000;
 /// The zone.
@@ -51,8 +55,8 @@ pub trait Subject {
     fn takes(&self, frame: &[u8]) -> bool;
     /// Gives it a frame.
     fn run(&mut self, frame: &[u8]) -> Result;
-    /// Sets until when names are answered.
-    fn set_serve_until_ns(&mut self, serve_until_ns: u64);
+    /// Sets until when it answers.
+    fn set_lease(&mut self, lease: Lease);
 }
 
 /// All that a case is given to.
@@ -72,6 +76,7 @@ pub fn subjects() -> Subjects {
 pub fn names() -> Vec<NameRecords> {
     let name = |name: &str, a: u8, aaaa: u16| NameRecords {
         name: format!("{name}.svc.{ZONE}"),
+        kind: NameKind::ClusterIp,
         a: (1..=a).map(|n| Ipv4Addr::new(10, 96, 1, n)).collect(),
         aaaa: (1..=aaaa).map(|n| [0xfd00, 0x10, 0x96, 0, 0, 0, 1, n].into()).collect(),
     };
@@ -101,7 +106,11 @@ pub fn longest() -> String {
 fn zone() -> ClusterZone {
     ClusterZone {
         name: ZONE.to_owned(),
+        is_complete: true,
+        shuffles: false,
+        forwards_ds: false,
         ttl_s: TTL_S,
+        soa_ttl_s: SOA_TTL_S,
         negative_ttl_s: TTL_S,
         soa_minimum_s: TTL_S,
         serial: SERIAL,
@@ -112,9 +121,15 @@ fn zone() -> ClusterZone {
 pub struct Host {
     /// Key -> entry, as NAMES has it.
     pub names: HashMap<NameKey, NameEntry>,
+    settings: Settings,
     zone: Zone,
-    serve_until_ns: u64,
+    lease: Lease,
 }
+
+/// The addresses answered for.
+pub const LOCAL_IPS: [IpAddr; 2] = [IpAddr::V4(LOCAL_IP), IpAddr::V6(LOCAL_IP6)];
+/// The one of IPv6.
+pub const LOCAL_IP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xa9, 0xfe, 0x19, 0, 0, 0, 0xa);
 
 /// Seed of the host's keys.
 pub const SEED: Seed = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
@@ -125,15 +140,17 @@ impl Host {
         let entry = |records| encode::name_entry(records, SEED, 0, 7).expect("a name that fits");
         Self {
             names: names.iter().map(entry).collect(),
+            settings: encode::settings(SEED, &LOCAL_IPS).expect("few addresses"),
             zone: encode::zone(&zone()).expect("a zone that fits"),
-            serve_until_ns: u64::MAX,
+            lease: Lease { alive_until_ns: u64::MAX, serve_until_ns: u64::MAX },
         }
     }
 
     /// Gives it a frame; None when the frame is not for the datapath at all.
     pub fn outcome(&self, frame: &mut Vec<u8>) -> Option<std::result::Result<Outcome, Outcome>> {
         let result = answer(HostBuffer(frame), HostMaps(self))?;
-        Some(result.map(|answered| answered.outcome))
+        let outcome = result.map(|answered| answered.outcome);
+        Some(outcome.map_err(|passed_up| passed_up.outcome))
     }
 }
 
@@ -152,8 +169,8 @@ impl Subject for Host {
         Result { answered, frame }
     }
 
-    fn set_serve_until_ns(&mut self, serve_until_ns: u64) {
-        self.serve_until_ns = serve_until_ns;
+    fn set_lease(&mut self, lease: Lease) {
+        self.lease = lease;
     }
 }
 
@@ -179,8 +196,8 @@ impl Buffer for HostBuffer {
 struct HostMaps<'a>(&'a Host);
 
 impl<'a> Maps<'a> for HostMaps<'a> {
-    fn local_ips(self) -> Option<[u32; LOCAL_IPS]> {
-        Some([u32::from_ne_bytes(LOCAL_IP.octets()); LOCAL_IPS])
+    fn settings(self) -> Option<&'a Settings> {
+        Some(&self.0.settings)
     }
 
     fn seed(self) -> Seed {
@@ -191,8 +208,16 @@ impl<'a> Maps<'a> for HostMaps<'a> {
         1_000_000_000
     }
 
-    fn serve_until_ns(self) -> Option<u64> {
-        Some(self.0.serve_until_ns)
+    fn lease(self) -> Option<Lease> {
+        Some(self.0.lease)
+    }
+
+    fn changes(self) -> Option<u64> {
+        Some(0)
+    }
+
+    fn random(self) -> u32 {
+        0
     }
 
     fn name_entry(self, key: &NameKey) -> Option<*const NameEntry> {
@@ -200,7 +225,20 @@ impl<'a> Maps<'a> for HostMaps<'a> {
     }
 
     fn zone(self, index: u32) -> Option<&'a Zone> {
-        (index == 0).then_some(&self.0.zone)
+        // Free places, as in the map.
+        const FREE: Zone = Zone {
+            name: [0; ZONE_NAME_OCTETS],
+            length: 0,
+            flags: 0,
+            ttl_s: 0,
+            soa_ttl_s: 0,
+            serial: 0,
+            reserved: 0,
+            suffix: [0; SUFFIX_WORDS],
+            suffix_mask: [0; SUFFIX_WORDS],
+            soa: [0; 7],
+        };
+        Some(if index == 0 { &self.0.zone } else { &FREE })
     }
 }
 
@@ -214,13 +252,13 @@ const TCX_NEXT: i32 = -1;
 impl Kernel {
     /// Knows these names.
     pub fn new(names: &[NameRecords]) -> Self {
-        let mut loaded = load(&LoadOptions::new(None, &[LOCAL_IP])).expect("the program loads");
+        let mut loaded = load(&LoadOptions::new(None, &LOCAL_IPS)).expect("the program loads");
         loaded.answers.set_zone(Some(&zone())).unwrap();
         for records in names {
             loaded.answers.put(records).unwrap();
         }
         let mut kernel = Self(loaded);
-        kernel.set_serve_until_ns(u64::MAX);
+        kernel.set_lease(Lease { alive_until_ns: u64::MAX, serve_until_ns: u64::MAX });
         kernel
     }
 
@@ -232,7 +270,8 @@ impl Kernel {
 
     /// Returns the counters that are not zero.
     pub fn counters(&self) -> HashMap<Outcome, u64> {
-        self.0.counters.read().unwrap().into_iter().filter(|(_, count)| *count != 0).collect()
+        let counted = self.0.counters.read().unwrap().into_iter().filter(|it| it.packets != 0);
+        counted.map(|it| (it.outcome, it.packets)).collect()
     }
 }
 
@@ -271,7 +310,7 @@ impl Subject for Kernel {
         Result { answered, frame: after }
     }
 
-    fn set_serve_until_ns(&mut self, serve_until_ns: u64) {
-        self.0.lease.set(Lease { alive_until_ns: serve_until_ns, serve_until_ns }).unwrap();
+    fn set_lease(&mut self, lease: Lease) {
+        self.0.lease.set(lease).unwrap();
     }
 }

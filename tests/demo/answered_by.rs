@@ -3,8 +3,6 @@
 
 use std::fmt;
 
-use dns_ebpf::layout::outcome::Outcome;
-
 use crate::rig::Rig;
 
 /// Answers by who gave them.
@@ -51,8 +49,7 @@ impl Answers {
 /// Returns the number of queries that the kernel has answered.
 pub fn kernel_answers(rig: &Rig<'_>) -> u64 {
     let counts = rig.maps().counters.read().expect("the datapath's counters");
-    let is_answered = |outcome: Outcome| outcome.is_answered();
-    counts.iter().filter(|(outcome, _)| is_answered(*outcome)).map(|(_, count)| count).sum()
+    counts.iter().filter(|it| it.outcome.is_answered()).map(|it| it.packets).sum()
 }
 
 impl fmt::Display for Answers {

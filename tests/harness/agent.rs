@@ -104,7 +104,11 @@ impl<'node> Agent<'node> {
     #[track_caller]
     pub fn packets(&self) -> HashMap<Outcome, u64> {
         let maps = PinnedMaps::open(&self.pins()).expect("pinned maps");
-        maps.counters.read().expect("the pinned COUNTERS").into_iter().collect()
+        let mut packets = HashMap::new();
+        for count in maps.counters.read().expect("the pinned COUNTERS") {
+            *packets.entry(count.outcome).or_default() += count.packets;
+        }
+        packets
     }
 
     /// Returns how many queries the kernel has answered.

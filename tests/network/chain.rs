@@ -27,7 +27,8 @@ struct Other {
 impl Other {
     /// Attaches it to the pod's link.
     fn attach(rig: &Rig, order: LinkOrder) -> Self {
-        let mut loaded = load(&LoadOptions::new(None, &[LOCAL_IP])).expect("the object loads");
+        let mut loaded =
+            load(&LoadOptions::new(None, &[LOCAL_IP.into()])).expect("the object loads");
         let link = rig.pod.host_link();
         let attached = rig.node.namespace().run(|| {
             let program = loaded.program_mut(programs::ANSWER).expect("the program");
@@ -41,7 +42,7 @@ impl Other {
 
     /// Returns how many DNS queries it has seen.
     fn seen(&self) -> u64 {
-        self.loaded.counters.read().unwrap().into_iter().map(|(_, count)| count).sum()
+        self.loaded.counters.read().unwrap().iter().map(|it| it.packets).sum()
     }
 }
 

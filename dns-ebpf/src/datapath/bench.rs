@@ -4,7 +4,7 @@ use aya_ebpf::{macros::classifier, programs::TcContext};
 use dns_ebpf::{
     answer::{Answered, Buffer as _, Maps as _},
     wire::{
-        frame::{self, DNS, NAME},
+        frame::{self, DNS, Datagram, NAME},
         query::OPT,
     },
 };
@@ -39,14 +39,14 @@ pub fn reflect_tc(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn reflect(skb: Skb) -> Option<i32> {
     let packet = skb.packet();
-    let length = frame::message_length(packet, KernelMaps.local_ips()?)?;
-    let head = packet.head::<NAME>()?;
+    let Datagram { length, shift } = frame::read(packet, KernelMaps.settings()?)?;
+    let head = packet.skip(shift).head::<NAME>()?;
     head.set::<u16, 44>(RESPONSE.to_be());
-    frame::turn_around(packet, length)?;
+    frame::turn_around(packet, shift, length)?;
     let mut left = maps::restores();
     while left > 0 && left < 8 {
         head.set::<u16, 44>(QUERY.to_be());
-        frame::turn_around(packet, length)?;
+        frame::turn_around(packet, shift, length)?;
         left -= 1;
     }
     Some(skb.redirect_back())
@@ -68,10 +68,10 @@ pub fn restore(skb: Skb, answered: &Answered) {
 
 #[inline(always)]
 fn restore_once(skb: Skb, answered: &Answered) -> Option<()> {
-    let Answered { query, query_length: length, outcome: _ } = *answered;
-    skb.resize(DNS + length);
-    let packet = skb.packet();
-    frame::turn_around(packet, length)?;
+    let Answered { query, datagram: Datagram { length, shift }, outcome: _ } = *answered;
+    skb.resize(shift + DNS + length);
+    frame::turn_around(skb.packet(), shift, length)?;
+    let packet = skb.packet().skip(shift);
     let head = packet.head::<NAME>()?;
     head.set::<u16, 44>(QUERY.to_be());
     head.set::<u64, 46>((1 << 48 | u64::from(query.edns.is_some())).to_be());

@@ -2,21 +2,23 @@
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_F_NO_PREALLOC,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::{Array, HashMap, PerCpuArray},
-    helpers::bpf_ktime_get_coarse_ns,
+    helpers::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns},
     macros::btf_map,
 };
 use dns_ebpf::{
     answer::Maps,
     layout::{
-        LOCAL_IPS, NAMES_MAX, ZONES_MAX,
+        NAMES_MAX, ZONES_MAX,
+        epoch::Epoch,
         key::{NameKey, Seed},
         name_entry::NameEntry,
-        outcome::{OUTCOMES, Outcome},
+        outcome::{self, Outcome},
         settings::{Lease, Settings},
         zone::Zone,
     },
+    opaque::barrier,
 };
 
 #[unsafe(no_mangle)]
@@ -34,7 +36,9 @@ static SETTINGS: Array<Settings, 1> = Array::new();
 #[btf_map]
 static LEASE: Array<Lease, 1> = Array::new();
 #[btf_map]
-static COUNTERS: PerCpuArray<u64, { OUTCOMES as usize }> = PerCpuArray::new();
+static EPOCH: Array<Epoch, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+#[btf_map]
+static COUNTERS: PerCpuArray<u64, { outcome::COUNTERS as usize }> = PerCpuArray::new();
 /// When the last message was logged, `CLOCK_MONOTONIC` in nanoseconds.
 #[btf_map]
 static LOGGED_AT: Array<u64, 1> = Array::new();
@@ -51,10 +55,10 @@ pub struct KernelMaps;
 
 impl Maps<'static> for KernelMaps {
     #[inline(always)]
-    fn local_ips(self) -> Option<[u32; LOCAL_IPS]> {
+    fn settings(self) -> Option<&'static Settings> {
         let settings = SETTINGS.get_ptr(0)?;
         // SAFETY: an element of an array; written before the programs are attached.
-        Some(unsafe { (*settings).local_ips }.map(u32::from_ne_bytes))
+        Some(unsafe { &*settings })
     }
 
     #[inline(always)]
@@ -70,10 +74,26 @@ impl Maps<'static> for KernelMaps {
     }
 
     #[inline(always)]
-    fn serve_until_ns(self) -> Option<u64> {
+    fn lease(self) -> Option<Lease> {
         let lease = LEASE.get_ptr(0)?;
-        // SAFETY: an aligned word of the map.
-        Some(unsafe { (&raw const (*lease).serve_until_ns).read_volatile() })
+        // SAFETY: aligned words of the map, each written as one.
+        Some(unsafe { lease.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn changes(self) -> Option<u64> {
+        let epoch = EPOCH.get_ptr(0)?;
+        barrier();
+        // SAFETY: an aligned word of the map, which the agent changes meanwhile.
+        let changes = unsafe { (&raw const (*epoch).changes).read_volatile() };
+        barrier();
+        Some(changes)
+    }
+
+    #[inline(always)]
+    fn random(self) -> u32 {
+        // SAFETY: a helper call.
+        unsafe { bpf_get_prandom_u32() }
     }
 
     #[inline(always)]
@@ -92,8 +112,8 @@ impl Maps<'static> for KernelMaps {
 
 /// Counts `outcome` on this CPU.
 #[inline(always)]
-pub fn count(outcome: Outcome) {
-    if let Some(counter) = COUNTERS.get_ptr_mut(outcome as u32) {
+pub fn count(outcome: Outcome, is_v6: bool) {
+    if let Some(counter) = COUNTERS.get_ptr_mut(outcome::counter(outcome, is_v6)) {
         // SAFETY: this CPU's own slot; programs on one CPU do not interrupt each other here.
         unsafe { *counter += 1 }
     }

@@ -26,13 +26,13 @@ pub fn nodedns_tc(ctx: TcContext) -> i32 {
     }
     match answer(skb, KernelMaps) {
         Some(Ok(answered)) => {
-            maps::count(answered.outcome);
+            maps::count(answered.outcome, answered.datagram.is_v6());
             bench::restore(skb, &answered);
             skb.redirect_back()
         }
-        Some(Err(outcome)) => {
-            maps::count(outcome);
-            if matches!(outcome, Outcome::Impossible) {
+        Some(Err(passed_up)) => {
+            maps::count(passed_up.outcome, passed_up.is_v6);
+            if matches!(passed_up.outcome, Outcome::Impossible) {
                 log::impossible(skb);
             }
             TCX_NEXT

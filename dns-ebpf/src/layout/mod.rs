@@ -5,6 +5,7 @@
 //! sides agree on every octet and `bpftool map dump` shows them by field.
 //! A change of anything here raises [`LAYOUT_VERSION`].
 
+pub mod epoch;
 pub mod key;
 pub mod name_entry;
 pub mod outcome;
@@ -13,7 +14,7 @@ pub mod zone;
 
 /// Version of everything in this module; stands in SETTINGS and in the path
 /// of the pins, so that agents of two versions never share a map.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// One octet of printable text. Its BTF integer is marked CHAR by the agent's
 /// build script, so that `bpftool map dump` prints an array of it as a string.
@@ -29,10 +30,12 @@ pub mod maps {
     pub const SETTINGS: &str = "SETTINGS";
     /// One [`super::settings::Lease`].
     pub const LEASE: &str = "LEASE";
-    /// [`super::outcome::Outcome`] -> count, for each CPU.
+    /// One [`super::epoch::Epoch`], which the agent writes through a mapping.
+    pub const EPOCH: &str = "EPOCH";
+    /// [`super::outcome::counter`] -> count, for each CPU.
     pub const COUNTERS: &str = "COUNTERS";
     /// All of them.
-    pub const ALL: [&str; 5] = [NAMES, ZONES, SETTINGS, LEASE, COUNTERS];
+    pub const ALL: [&str; 6] = [NAMES, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS];
 }
 
 /// Names of the programs.
@@ -55,7 +58,7 @@ pub mod globals {
 
 /// Most entries of NAMES unless the agent sets another number at load.
 pub const NAMES_MAX: u32 = 262_144;
-/// Local IPv4 addresses that are answered for.
+/// Local addresses of each family that are answered for.
 pub const LOCAL_IPS: usize = 4;
 /// Entries of ZONES.
 pub const ZONES_MAX: u32 = 8;
@@ -72,4 +75,6 @@ mod pod {
     unsafe impl aya::Pod for super::settings::Settings {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::settings::Lease {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::epoch::Epoch {}
 }

@@ -1,4 +1,5 @@
-//! The value of NAMES: everything that is known about one owner name.
+//! The value of NAMES: everything that is known about one owner name, whatever
+//! the type.
 //!
 //! ```text
 //!   0            4       6    7    8   9                144         176    180
@@ -25,6 +26,18 @@ pub const V6_MAX: usize = POOL_OCTETS / 16;
 pub mod flags {
     /// The name exists, but only the agent can answer for it: every query is passed up.
     pub const AGENT_ONLY: u16 = 1;
+    /// Names one label longer are all in NAMES: others do not exist.
+    pub const HAS_ALL_CHILDREN: u16 = 2;
+    /// No name two labels longer exists.
+    pub const HAS_NO_GRANDCHILDREN: u16 = 4;
+    /// The name has no records of any type, but there are names below it. TXT
+    /// queries for it are answered with NXDOMAIN, as CoreDNS does.
+    pub const EMPTY: u16 = 8;
+    /// The name is that of the zone: it has a SOA record, and NS records that only
+    /// the agent knows.
+    pub const APEX: u16 = 16;
+    /// Only the agent knows the SRV records of the name.
+    pub const HAS_PORTS: u16 = 32;
 }
 
 /// One owner name with its addresses.

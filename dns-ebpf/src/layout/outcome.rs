@@ -1,6 +1,6 @@
 //! Every way in which a packet for a local address can end.
 
-/// How the datapath dealt with a packet; its number is the index in COUNTERS.
+/// How the datapath dealt with a packet.
 ///
 /// A packet that is not a UDP datagram to port 53 of a local address is not
 /// counted: it costs a comparison and nothing more.
@@ -11,22 +11,38 @@ pub enum Outcome {
     AnswerA,
     /// Answered with AAAA records.
     AnswerAaaa,
+    /// Answered with records of another type.
+    AnswerOther,
     /// Answered: the name exists without A records.
     NodataA,
     /// Answered: the name exists without AAAA records.
     NodataAaaa,
+    /// Answered: the name exists without records of that type.
+    NodataOther,
+    /// Answered: the name, asked for A records, does not exist.
+    NxdomainA,
+    /// Answered: the name, asked for AAAA records, does not exist.
+    NxdomainAaaa,
+    /// Answered: the name, asked for another type, does not exist.
+    NxdomainOther,
     /// Passed up: not a plain query with one question of class IN and at most
     /// an OPT without options, or a longer name.
     Unsupported,
-    /// Passed up: the name is not in NAMES.
+    /// Passed up: the name is not in NAMES, nor in a zone whose names all are.
     NotInMap,
-    /// Passed up: the entry, or the type asked for, is left to the agent.
+    /// Passed up: the entry of the name, or of its closest ancestor, leaves it to
+    /// the agent.
     AgentOnly,
-    /// Passed up: a type other than A and AAAA.
+    /// Passed up: a type that is left to the agent.
     OtherType,
     /// Passed up: the entry or its zone was being replaced, or the entry belongs
     /// to a name with the same key.
     Unsure,
+    /// Passed up: the name is not in NAMES, but NAMES was being changed.
+    Changing,
+    /// Passed up: the name is not in NAMES, but the agent has been silent, so that
+    /// it may exist by now.
+    Silent,
     /// Passed up: the agent has been silent for longer than the staleness limit.
     Stale,
     /// Passed up: the packet could not be made longer.
@@ -35,21 +51,37 @@ pub enum Outcome {
     Impossible,
 }
 
-/// Number of outcomes, entries of COUNTERS.
-pub const OUTCOMES: u32 = 12;
+/// Number of outcomes.
+pub const OUTCOMES: u32 = 19;
+
+/// Entries of COUNTERS: every outcome for each family.
+pub const COUNTERS: u32 = 2 * OUTCOMES;
+
+/// Returns the index in COUNTERS of an outcome over IPv4 or IPv6.
+#[inline(always)]
+pub const fn counter(outcome: Outcome, is_v6: bool) -> u32 {
+    outcome as u32 + if is_v6 { OUTCOMES } else { 0 }
+}
 
 impl Outcome {
     /// All outcomes, in the order of their numbers.
     pub const ALL: [Self; OUTCOMES as usize] = [
         Self::AnswerA,
         Self::AnswerAaaa,
+        Self::AnswerOther,
         Self::NodataA,
         Self::NodataAaaa,
+        Self::NodataOther,
+        Self::NxdomainA,
+        Self::NxdomainAaaa,
+        Self::NxdomainOther,
         Self::Unsupported,
         Self::NotInMap,
         Self::AgentOnly,
         Self::OtherType,
         Self::Unsure,
+        Self::Changing,
+        Self::Silent,
         Self::Stale,
         Self::NoRoom,
         Self::Impossible,
@@ -60,13 +92,20 @@ impl Outcome {
         match self {
             Self::AnswerA => "answer_a",
             Self::AnswerAaaa => "answer_aaaa",
+            Self::AnswerOther => "answer_other",
             Self::NodataA => "nodata_a",
             Self::NodataAaaa => "nodata_aaaa",
+            Self::NodataOther => "nodata_other",
+            Self::NxdomainA => "nxdomain_a",
+            Self::NxdomainAaaa => "nxdomain_aaaa",
+            Self::NxdomainOther => "nxdomain_other",
             Self::Unsupported => "unsupported",
             Self::NotInMap => "not_in_map",
             Self::AgentOnly => "agent_only",
             Self::OtherType => "other_type",
             Self::Unsure => "unsure",
+            Self::Changing => "changing",
+            Self::Silent => "silent",
             Self::Stale => "stale",
             Self::NoRoom => "no_room",
             Self::Impossible => "impossible",
@@ -75,6 +114,6 @@ impl Outcome {
 
     /// Says whether the datapath answered, rather than passed the packet up.
     pub const fn is_answered(self) -> bool {
-        matches!(self, Self::AnswerA | Self::AnswerAaaa | Self::NodataA | Self::NodataAaaa)
+        (self as u32) < Self::Unsupported as u32
     }
 }

@@ -12,18 +12,24 @@ pub struct Settings {
     pub reserved: u32,
     /// Seed of the keys in NAMES; the programs have it as a load-time constant.
     pub seed: Seed,
-    /// Addresses answered for, in network order; free places repeat the first.
-    pub local_ips: [[u8; 4]; LOCAL_IPS],
+    /// IPv4 addresses answered for, in network order. Free places hold 0.0.0.0,
+    /// which is never a destination (RFC 1122 3.2.1.3).
+    pub local_v4: [[u8; 4]; LOCAL_IPS],
+    /// IPv6 addresses answered for. Free places hold `::`, which is never a
+    /// destination (RFC 4291 2.5.2).
+    pub local_v6: [[u8; 16]; LOCAL_IPS],
 }
 
-const _: () = assert!(size_of::<Settings>() == 40);
+const _: () = assert!(size_of::<Settings>() == 104);
+const _: () = assert!(core::mem::offset_of!(Settings, local_v6) % 8 == 0);
 
 /// How long the programs may answer. All times are `CLOCK_MONOTONIC` in
 /// nanoseconds, read by the programs with the coarse clock (Linux 5.11).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// The agent is taken for alive until then; it renews this every second.
+    /// The agent is taken for alive until then, and names that are not in NAMES
+    /// are denied; it renews this every second.
     pub alive_until_ns: u64,
     /// Watched names are answered until then: the staleness limit.
     pub serve_until_ns: u64,

@@ -4,26 +4,30 @@
 //! packet or panic. Offsets count from the Ethernet header.
 #![forbid(unsafe_code)]
 
+pub mod checksum;
 pub mod frame;
 pub mod name;
 pub mod query;
 pub mod response;
 
-/// Record types that the datapath treats in a way of their own (RFC 1035 3.2.2,
-/// RFC 3596, RFC 2782).
+/// Record types that the datapath treats in a way of their own.
 pub mod record_type {
-    /// IPv4 address.
+    /// IPv4 address (RFC 1035 3.4.1).
     pub const A: u16 = 1;
-    /// Name server.
+    /// Name server (RFC 1035 3.3.11).
     pub const NS: u16 = 2;
-    /// Start of authority.
+    /// Start of authority (RFC 1035 3.3.13).
     pub const SOA: u16 = 6;
-    /// IPv6 address.
+    /// Text (RFC 1035 3.3.14).
+    pub const TXT: u16 = 16;
+    /// IPv6 address (RFC 3596).
     pub const AAAA: u16 = 28;
-    /// Service location.
+    /// Service location (RFC 2782).
     pub const SRV: u16 = 33;
-    /// First of the meta types (RFC 6895 3.1: TKEY, TSIG, transfers, ANY).
-    pub const META_FIRST: u16 = 249;
-    /// Last of the meta types, ANY.
-    pub const META_LAST: u16 = 255;
+    /// Delegation signer (RFC 4034).
+    pub const DS: u16 = 43;
+    /// Incremental zone transfer (RFC 1995).
+    pub const IXFR: u16 = 251;
+    /// Zone transfer (RFC 5936).
+    pub const AXFR: u16 = 252;
 }

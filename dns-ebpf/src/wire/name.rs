@@ -23,7 +23,9 @@ pub fn fold(word: u64) -> u64 {
 #[derive(Clone, Copy)]
 pub struct Name {
     packet: Packet,
-    /// Octets from the start of the name to its end, 1..=[`NAME_MAX`].
+    /// Where it begins in QNAME, in octets.
+    start: u64,
+    /// Octets from its start to its end, 1..=[`NAME_MAX`].
     pub length: u64,
 }
 
@@ -31,7 +33,13 @@ impl Name {
     /// Takes the first `length` octets of the question as a name.
     #[inline(always)]
     pub fn new(packet: Packet, length: u64) -> Self {
-        Self { packet, length }
+        Self { packet, start: 0, length }
+    }
+
+    /// Takes the `length` octets of QNAME from `start`, which must be below 256.
+    #[inline(always)]
+    pub fn part(packet: Packet, start: u64, length: u64) -> Self {
+        Self { packet, start, length }
     }
 
     /// Calls `each` with the number of each word and its octets.
@@ -43,7 +51,7 @@ impl Name {
     pub fn words(&self, mut each: impl FnMut(u64, u64)) -> Option<()> {
         let length = octet(self.length);
         let (rest, full) = (length & 7, length >> 3);
-        let base = self.packet.cursor(rest);
+        let base = self.packet.cursor(self.start + rest);
         // The eight octets before the first whole word: the header's end, then the rest.
         let word = u64::from_le(base.span::<8>(NAME - 8)?.get::<u64, 0>());
         each(0, word >> 8 >> (56 - 8 * rest));

@@ -7,9 +7,9 @@
 use crate::{
     layout::zone::{SOA_OCTETS, Zone},
     packet::Packet,
-    plan::{Answer, Plan},
+    plan::{Addresses, Answer, Plan},
     wire::{
-        frame::{self, DNS, NAME},
+        frame::{DNS, NAME},
         query::{Edns, OPT, Query},
         record_type,
     },
@@ -21,6 +21,9 @@ const A_RECORD: u64 = 16;
 const AAAA_RECORD: u64 = 28;
 /// End of the question for a name of no octets.
 const BODY: u64 = NAME + 4;
+/// RCODEs (RFC 1035 4.1.1).
+const NOERROR: u16 = 0;
+const NXDOMAIN: u16 = 3;
 /// Pointer to the question's name (RFC 1035 4.1.4).
 const OWNER: [u8; 2] = [0xc0, 12];
 
@@ -28,9 +31,9 @@ const OWNER: [u8; 2] = [0xc0, 12];
 #[inline(always)]
 pub fn length(query: &Query, plan: &Plan) -> u64 {
     let body = match plan.answer {
-        Answer::V4 { count, .. } => count * A_RECORD,
-        Answer::V6 { count, .. } => count * AAAA_RECORD,
-        Answer::Nodata => SOA_OCTETS,
+        Answer::V4(addresses) => addresses.count * A_RECORD,
+        Answer::V6(addresses) => addresses.count * AAAA_RECORD,
+        Answer::Soa | Answer::Nodata | Answer::NoSuchName => SOA_OCTETS,
     };
     12 + query.name_length + 4 + body + if query.edns.is_some() { OPT } else { 0 }
 }
@@ -39,33 +42,42 @@ pub fn length(query: &Query, plan: &Plan) -> u64 {
 /// length. None when the packet is shorter than that.
 #[inline(always)]
 pub fn write(packet: Packet, query: &Query, plan: &Plan, zone: &Zone, length: u64) -> Option<()> {
-    // ANCOUNT and NSCOUNT, beside QDCOUNT 1.
-    let counts = match plan.answer {
-        Answer::V4 { count, pool } => {
-            write_v4(packet, query, zone.ttl_s, count, pool)?;
-            1 << 48 | count << 32
+    let answers = match plan.answer {
+        Answer::V4(addresses) => {
+            write_v4(packet, query, zone.ttl_s, addresses)?;
+            addresses.count
         }
-        Answer::V6 { count, pool } => {
-            write_v6(packet, query, zone.ttl_s, count, pool)?;
-            1 << 48 | count << 32
+        Answer::V6(addresses) => {
+            write_v6(packet, query, zone.ttl_s, addresses)?;
+            addresses.count
         }
-        Answer::Nodata => {
+        Answer::Soa => {
             write_soa(packet, query, plan, zone)?;
-            1 << 48 | 1 << 16
+            // Its own TTL, after owner, type and class.
+            let record = packet.span_at::<{ BODY + 10 }>(query.name_length)?;
+            record.set::<u32, { BODY + 6 }>(zone.soa_ttl_s.to_be());
+            1
+        }
+        Answer::Nodata | Answer::NoSuchName => {
+            write_soa(packet, query, plan, zone)?;
+            0
         }
     };
     if let Some(edns) = query.edns {
         write_opt(packet, length, edns)?;
     }
-    write_header(packet, counts | u64::from(query.edns.is_some()))?;
-    frame::turn_around(packet, length)
+    // QDCOUNT, ANCOUNT, NSCOUNT, ARCOUNT.
+    let authority = u64::from(answers == 0);
+    let counts = 1 << 48 | answers << 32 | authority << 16 | u64::from(query.edns.is_some());
+    let rcode = if matches!(plan.answer, Answer::NoSuchName) { NXDOMAIN } else { NOERROR };
+    write_header(packet, counts, rcode)
 }
 
 /// Flags: the query's RD and CD with QR and AA (RFC 1035 4.1.1, RFC 4035 3.2.2).
 #[inline(always)]
-fn write_header(packet: Packet, counts: u64) -> Option<()> {
+fn write_header(packet: Packet, counts: u64, rcode: u16) -> Option<()> {
     let head = packet.head::<NAME>()?;
-    let flags = u16::from_be(head.get::<u16, 44>()) & 0x0110 | 0x8400;
+    let flags = u16::from_be(head.get::<u16, 44>()) & 0x0110 | 0x8400 | rcode;
     head.set::<u16, 44>(flags.to_be());
     head.set::<u64, 46>(counts.to_be());
     Some(())
@@ -97,26 +109,30 @@ fn record_head(rtype: u16, ttl_s: u32, rdlength: u16) -> (u64, u32) {
 
 /// IPv4 addresses stand from the pool's start.
 #[inline(always)]
-fn write_v4(packet: Packet, query: &Query, ttl_s: u32, count: u64, pool: [u64; 4]) -> Option<()> {
+fn write_v4(packet: Packet, query: &Query, ttl_s: u32, addresses: Addresses) -> Option<()> {
     const MOST: u64 = 8;
+    let Addresses { count, first, pool } = addresses;
     let (head, rest) = record_head(record_type::A, ttl_s, 4);
-    let mut n = 0;
+    let (mut n, mut place) = (0, first);
     while n < MOST && n < count {
         let record = packet.span_at::<{ BODY + A_RECORD }>(query.name_length + A_RECORD * n)?;
         record.set::<u64, BODY>(head);
         record.set::<u32, { BODY + 8 }>(rest);
-        let pair = pool.get((n >> 1) as usize & 3)?;
-        record.set::<u32, { BODY + 12 }>((pair.to_le() >> (32 * (n & 1))) as u32);
+        let pair = pool.get((place >> 1) as usize & 3)?;
+        record.set::<u32, { BODY + 12 }>((pair.to_le() >> (32 * (place & 1))) as u32);
         n += 1;
+        place = if place + 1 == count { 0 } else { place + 1 };
     }
     Some(())
 }
 
 /// IPv6 addresses stand from the pool's end backwards.
 #[inline(always)]
-fn write_v6(packet: Packet, query: &Query, ttl_s: u32, count: u64, pool: [u64; 4]) -> Option<()> {
+fn write_v6(packet: Packet, query: &Query, ttl_s: u32, addresses: Addresses) -> Option<()> {
+    let Addresses { count, first, pool } = addresses;
     let (head, rest) = record_head(record_type::AAAA, ttl_s, 16);
-    let write = |at: u64, high: u64, low: u64| {
+    let write = |at: u64, is_second: bool| {
+        let (high, low) = if is_second { (pool[0], pool[1]) } else { (pool[2], pool[3]) };
         let record = packet.span_at::<{ BODY + AAAA_RECORD }>(query.name_length + at)?;
         record.set::<u64, BODY>(head);
         record.set::<u32, { BODY + 8 }>(rest);
@@ -124,9 +140,9 @@ fn write_v6(packet: Packet, query: &Query, ttl_s: u32, count: u64, pool: [u64; 4
         record.set::<u64, { BODY + 20 }>(low);
         Some(())
     };
-    write(0, pool[2], pool[3])?;
+    write(0, first != 0)?;
     if count > 1 {
-        write(AAAA_RECORD, pool[0], pool[1])?;
+        write(AAAA_RECORD, first == 0)?;
     }
     Some(())
 }

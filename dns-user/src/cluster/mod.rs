@@ -20,7 +20,7 @@ use crate::{
     index::Index,
     message::Question,
     objects::ObjectName,
-    records::{NameRecords, Table, owner_name},
+    records::{NameKind, NameRecords, Table, owner_name},
 };
 use candidates::Host;
 
@@ -66,7 +66,8 @@ pub fn service_records(
 ) -> Option<NameRecords> {
     let name = owner_name(service, &settings.zone)?;
     let candidates = candidates::find_own(index, settings, service).ok()?;
-    let mut records = NameRecords { name, a: Vec::new(), aaaa: Vec::new() };
+    let kind = NameKind::ClusterIp;
+    let mut records = NameRecords { name, kind, a: Vec::new(), aaaa: Vec::new() };
     let mut seen = HashSet::new();
     for candidate in candidates.items {
         match candidate.host {

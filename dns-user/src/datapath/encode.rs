@@ -1,18 +1,22 @@
 //! Records and zones in the form in which the maps hold them.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::{Context as _, Result};
 
 use dns_ebpf::{
     NAME_MAX,
     layout::{
-        Text,
+        LAYOUT_VERSION, LOCAL_IPS, Text,
         key::{self, NameKey, Seed},
         name_entry::{NAME_OCTETS, NameEntry, POOL_OCTETS, V4_MAX, V6_MAX, flags},
-        zone::{SOA_OCTETS, ZONE_NAME_OCTETS, Zone},
+        settings::Settings,
+        zone::{self, SOA_OCTETS, SUFFIX_WORDS, ZONE_NAME_OCTETS, Zone},
     },
+    wire::name::fold,
 };
 
-use crate::records::{ClusterZone, NameRecords};
+use crate::records::{ClusterZone, NameKind, NameRecords};
 
 /// SOA timers of CoreDNS's `kubernetes` plugin, in seconds.
 const SOA_REFRESH_S: u32 = 7200;
@@ -22,6 +26,28 @@ const SOA_EXPIRE_S: u32 = 86400;
 const SOA_RDLENGTH: u16 = 42;
 const TYPE_SOA: u16 = 6;
 const CLASS_IN: u16 = 1;
+
+/// Returns the value of SETTINGS. Fails with too many addresses of one family.
+pub fn settings(seed: Seed, local_ips: &[IpAddr]) -> Result<Settings> {
+    let mut settings = Settings {
+        layout_version: LAYOUT_VERSION,
+        reserved: 0,
+        seed,
+        local_v4: [Ipv4Addr::UNSPECIFIED.octets(); LOCAL_IPS],
+        local_v6: [Ipv6Addr::UNSPECIFIED.octets(); LOCAL_IPS],
+    };
+    let (mut v4, mut v6) = (settings.local_v4.iter_mut(), settings.local_v6.iter_mut());
+    for ip in local_ips {
+        let is_placed = match ip {
+            IpAddr::V4(ip) => v4.next().map(|place| *place = ip.octets()),
+            IpAddr::V6(ip) => v6.next().map(|place| *place = ip.octets()),
+        };
+        is_placed.with_context(|| {
+            format!("more than {LOCAL_IPS} addresses of one family to answer for")
+        })?;
+    }
+    Ok(settings)
+}
 
 /// Returns the octets of `name`, which is text without a final dot, in wire
 /// form; None when it is not a name of `a-z 0-9 - _` of at most [`NAME_MAX`]
@@ -59,7 +85,7 @@ pub fn name_entry(
     let key = name_key(&records.name, seed)?;
     let mut entry = NameEntry {
         generation,
-        flags: 0,
+        flags: name_flags(records.kind),
         v4_count: 0,
         v6_count: 0,
         dot: as_text(b'.'),
@@ -77,6 +103,20 @@ pub fn name_entry(
         None => entry.flags |= flags::AGENT_ONLY,
     }
     Some((key, entry))
+}
+
+/// What only user space knows.
+const fn name_flags(kind: NameKind) -> u16 {
+    match kind {
+        NameKind::Apex => flags::EMPTY | flags::APEX,
+        NameKind::Empty => flags::EMPTY,
+        NameKind::ClusterIp | NameKind::Endpoint => flags::HAS_PORTS,
+        NameKind::Headless => flags::HAS_PORTS | flags::HAS_ALL_CHILDREN,
+        NameKind::Alias => {
+            flags::AGENT_ONLY | flags::HAS_ALL_CHILDREN | flags::HAS_NO_GRANDCHILDREN
+        }
+        NameKind::Unknown => flags::AGENT_ONLY,
+    }
 }
 
 /// Fills the pool: IPv4 addresses from its start, IPv6 from its end backwards.
@@ -112,11 +152,36 @@ pub fn zone(zone: &ClusterZone) -> Option<Zone> {
     Some(Zone {
         name: text::<ZONE_NAME_OCTETS>(&zone.name),
         length: u32::try_from(wire.len()).ok()?,
+        flags: zone_flags(zone, wire.len()),
         ttl_s: zone.ttl_s,
+        soa_ttl_s: zone.soa_ttl_s,
         serial: zone.serial,
         reserved: 0,
+        suffix: suffix(&wire).map(fold),
+        suffix_mask: suffix(&vec![0xff; wire.len()]),
         soa: soa(zone.negative_ttl_s, zone.soa_minimum_s),
     })
+}
+
+fn zone_flags(zone: &ClusterZone, length: usize) -> u32 {
+    let is_comparable = length <= size_of::<[u64; SUFFIX_WORDS]>();
+    let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
+    flag(zone.is_complete && is_comparable, zone::flags::COMPLETE)
+        | flag(zone.shuffles, zone::flags::ROTATES)
+        | flag(zone.forwards_ds, zone::flags::DS_ELSEWHERE)
+}
+
+/// Returns the last octets as words in memory order, the last eight first.
+fn suffix(octets: &[u8]) -> [u64; SUFFIX_WORDS] {
+    let mut words = [0; SUFFIX_WORDS];
+    for (word, octets) in words.iter_mut().zip(octets.rchunks(size_of::<u64>())) {
+        let mut memory = [0; size_of::<u64>()];
+        for (place, octet) in memory.iter_mut().rev().zip(octets.iter().rev()) {
+            *place = *octet;
+        }
+        *word = u64::from_ne_bytes(memory);
+    }
+    words
 }
 
 /// The SOA record with its pointers to the zone's name and its serial left open.
@@ -176,6 +241,7 @@ mod tests {
         let v6 = |n| Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n);
         NameRecords {
             name: name.to_owned(),
+            kind: NameKind::ClusterIp,
             a: (1..).map(v4).take(a).collect(),
             aaaa: (1..).map(v6).take(aaaa).collect(),
         }
@@ -205,6 +271,10 @@ mod tests {
     fn the_soa_has_ttls_of_its_own() {
         let given = ClusterZone {
             name: "cluster.local".to_owned(),
+            is_complete: true,
+            shuffles: false,
+            forwards_ds: false,
+            soa_ttl_s: 60,
             ttl_s: 60,
             negative_ttl_s: 5,
             soa_minimum_s: 3600,

@@ -1,6 +1,6 @@
 //! Loads the programs and their maps, taking over pinned maps where they fit.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{
@@ -8,13 +8,12 @@ use aya::{
     maps::{Array, Map, MapData},
     programs::{SchedClassifier, TcAttachType},
 };
-use dns_ebpf::layout::{
-    LAYOUT_VERSION, LOCAL_IPS, NAMES_MAX, globals, key::Seed, maps, programs, settings::Settings,
-};
+use dns_ebpf::layout::{NAMES_MAX, globals, key::Seed, maps, programs, settings::Settings};
 use tracing::info;
 
 use super::{
-    OBJECT,
+    OBJECT, encode,
+    epoch::EpochWriter,
     maps::{Counters, KernelAnswers, LeaseMap, Names, Zones, settings},
     pins::Pins,
 };
@@ -29,15 +28,15 @@ pub struct LoadOptions<'a> {
     pub pins: Option<&'a Pins>,
     /// Most names.
     pub names_max: u32,
-    /// IPv4 addresses answered for, 1..=[`LOCAL_IPS`].
-    pub local_ips: &'a [Ipv4Addr],
+    /// Addresses answered for, at most [`LOCAL_IPS`](dns_ebpf::layout::LOCAL_IPS) of each family.
+    pub local_ips: &'a [IpAddr],
     /// Benchmarks only: how often each reply is turned into its query again, 0..=7.
     pub restores: u32,
 }
 
 impl<'a> LoadOptions<'a> {
     /// The usual options, for these addresses.
-    pub fn new(pins: Option<&'a Pins>, local_ips: &'a [Ipv4Addr]) -> Self {
+    pub fn new(pins: Option<&'a Pins>, local_ips: &'a [IpAddr]) -> Self {
         Self { pins, names_max: NAMES_MAX, local_ips, restores: 0 }
     }
 }
@@ -65,7 +64,6 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
     );
     SchedClassifier::query_tcx(LOOPBACK, TcAttachType::Ingress)
         .context("tcx links cannot be used (needed: Linux 6.6 and CAP_NET_ADMIN)")?;
-    let local_ips = local_ips(options.local_ips)?;
     let seed = match options.pins {
         Some(pins) => seed_of(pins, options.names_max)?,
         None => rand::random(),
@@ -86,13 +84,14 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
     )?;
     let mut settings = settings(take(&mut ebpf, maps::SETTINGS)?)?;
     settings
-        .set(0, Settings { layout_version: LAYOUT_VERSION, reserved: 0, seed, local_ips }, 0)
+        .set(0, encode::settings(seed, options.local_ips)?, 0)
         .context("cannot write SETTINGS")?;
     let answering = Loaded {
-        answers: KernelAnswers {
-            names: Names::new(take(&mut ebpf, maps::NAMES)?, seed)?,
-            zones: Zones::new(take(&mut ebpf, maps::ZONES)?)?,
-        },
+        answers: KernelAnswers::new(
+            Names::new(take(&mut ebpf, maps::NAMES)?, seed)?,
+            Zones::new(take(&mut ebpf, maps::ZONES)?)?,
+            EpochWriter::new(take(&mut ebpf, maps::EPOCH)?)?,
+        ),
         lease: LeaseMap::new(take(&mut ebpf, maps::LEASE)?)?,
         counters: Counters::new(take(&mut ebpf, maps::COUNTERS)?)?,
         _settings: settings,
@@ -132,17 +131,6 @@ fn seed_of(pins: &Pins, names_max: u32) -> Result<Seed> {
         }
         None => rand::random(),
     })
-}
-
-/// Fills the places behind the last address with the first.
-fn local_ips(ips: &[Ipv4Addr]) -> Result<[[u8; 4]; LOCAL_IPS]> {
-    let first = ips.first().context("no IPv4 address to answer for")?.octets();
-    let mut places = [first; LOCAL_IPS];
-    ensure!(ips.len() <= LOCAL_IPS, "more than {LOCAL_IPS} IPv4 addresses to answer for");
-    for (place, ip) in places.iter_mut().zip(ips) {
-        *place = ip.octets();
-    }
-    Ok(places)
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<MapData> {

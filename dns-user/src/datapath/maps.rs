@@ -6,15 +6,16 @@ use dns_ebpf::layout::{
     key::{NameKey, Seed},
     maps,
     name_entry::NameEntry,
-    outcome::Outcome,
+    outcome::{Outcome, counter},
     settings::{Lease, Settings},
     zone::Zone,
 };
 
 use tracing::warn;
 
-use super::{encode, pins::Pins};
+use super::{encode, epoch::EpochWriter, pins::Pins};
 use crate::{
+    answers::Family,
     records::{ClusterZone, NameRecords},
     store::AnswerStore,
 };
@@ -64,27 +65,27 @@ impl Names {
             Err(error) => Err(error).context("cannot delete from NAMES"),
         }
     }
-}
 
-impl Names {
-    /// Installs the records of a name. What is there already is left alone;
-    /// names that the kernel cannot hold are left out.
-    fn put(&mut self, records: &NameRecords) -> Result<()> {
+    /// Returns what has to be written for these records; None when it is there
+    /// already, or when the kernel cannot hold the name.
+    fn wanted(&mut self, records: &NameRecords) -> Result<Option<(NameKey, NameEntry)>> {
         let generation = self.generation.wrapping_add(1);
         let entry = encode::name_entry(records, self.seed, CLUSTER_ZONE, generation);
-        let Some((key, mut entry)) = entry else { return Ok(()) };
+        let Some((key, mut entry)) = entry else { return Ok(None) };
         if let Some(installed) = self.entry_at(&key)? {
             (entry.generation, entry.generation_end) =
                 (installed.generation, installed.generation_end);
             if entry == installed && entry.generation == entry.generation_end {
-                return Ok(());
+                return Ok(None);
             }
             (entry.generation, entry.generation_end) = (generation, generation);
         }
         self.generation = generation;
-        self.map
-            .insert(key, entry, 0)
-            .with_context(|| format!("cannot write {} to NAMES (is it full?)", records.name))
+        Ok(Some((key, entry)))
+    }
+
+    fn write(&mut self, key: NameKey, entry: NameEntry) -> Result<()> {
+        self.map.insert(key, entry, 0).context("cannot write to NAMES (is it full?)")
     }
 
     /// Removes a name; not an error when it is not there.
@@ -164,23 +165,51 @@ impl Zones {
 
 /// What the kernel answers: NAMES and ZONES.
 pub struct KernelAnswers {
-    /// NAMES.
-    pub names: Names,
-    /// ZONES.
-    pub zones: Zones,
+    names: Names,
+    zones: Zones,
+    epoch: EpochWriter,
+    /// A name could not be written, so that NAMES stays marked as changing until
+    /// no zone counts as complete.
+    lacks_names: bool,
+}
+
+impl KernelAnswers {
+    /// Takes the maps.
+    pub fn new(names: Names, zones: Zones, epoch: EpochWriter) -> Self {
+        Self { names, zones, epoch, lacks_names: false }
+    }
+
+    fn end_change(&self) {
+        if !self.lacks_names {
+            self.epoch.end();
+        }
+    }
 }
 
 impl AnswerStore for KernelAnswers {
     fn put(&mut self, records: &NameRecords) -> Result<()> {
-        self.names.put(records)
+        let Some((key, entry)) = self.names.wanted(records)? else { return Ok(()) };
+        self.epoch.begin();
+        if let Err(reason) = self.names.write(key, entry) {
+            self.lacks_names = true;
+            return Err(reason.context(format!("the name {}", records.name)));
+        }
+        self.end_change();
+        Ok(())
     }
 
     fn remove(&mut self, name: &str) -> Result<()> {
-        self.names.remove(name)
+        self.epoch.begin();
+        let removed = self.names.remove(name);
+        self.end_change();
+        removed
     }
 
     fn retain(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<usize> {
-        self.names.retain(keep)
+        self.epoch.begin();
+        let removed = self.names.retain(keep);
+        self.end_change();
+        removed
     }
 
     fn is_in_zone(&self, zone: &str) -> Result<bool> {
@@ -189,7 +218,12 @@ impl AnswerStore for KernelAnswers {
     }
 
     fn set_zone(&mut self, zone: Option<&ClusterZone>) -> Result<()> {
-        self.zones.set(zone)
+        self.zones.set(zone)?;
+        if self.lacks_names && zone.is_none_or(|zone| !zone.is_complete) {
+            self.lacks_names = false;
+            self.epoch.end();
+        }
+        Ok(())
     }
 }
 
@@ -227,22 +261,38 @@ impl Counters {
         Ok(Self(Map::PerCpuArray(map).try_into().context("COUNTERS is not the map it should be")?))
     }
 
-    /// Returns how often each outcome was counted, over all CPUs.
-    pub fn read(&self) -> Result<Vec<(Outcome, u64)>> {
-        let sum = |outcome: Outcome| {
-            let counts = self.0.get(&(outcome as u32), 0).context("cannot read COUNTERS")?;
-            Ok((outcome, counts.iter().sum()))
+    /// Returns how often each outcome was counted, over all CPUs, for each family.
+    pub fn read(&self) -> Result<Vec<Count>> {
+        let families = [Family::V4, Family::V6];
+        let all = families.iter().flat_map(|family| Outcome::ALL.map(|outcome| (*family, outcome)));
+        let sum = |(family, outcome)| {
+            let counts = self.0.get(&counter(outcome, family == Family::V6), 0);
+            let counts = counts.context("cannot read COUNTERS")?;
+            Ok(Count { outcome, family, packets: counts.iter().sum() })
         };
-        Outcome::ALL.into_iter().map(sum).collect()
+        all.map(sum).collect()
     }
+}
+
+/// How often an outcome was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// The family of the packets.
+    pub family: Family,
+    /// How many packets ended so.
+    pub packets: u64,
 }
 
 /// All maps of pinned state, for the verbs that look at it.
 pub struct PinnedMaps {
     /// SETTINGS as they were written.
     pub settings: Settings,
-    /// NAMES and ZONES.
-    pub answers: KernelAnswers,
+    /// NAMES.
+    pub names: Names,
+    /// ZONES.
+    pub zones: Zones,
     /// LEASE.
     pub lease: LeaseMap,
     /// COUNTERS.
@@ -254,10 +304,8 @@ impl PinnedMaps {
     pub fn open(pins: &Pins) -> Result<Self> {
         let settings = pins.settings()?;
         Ok(Self {
-            answers: KernelAnswers {
-                names: Names::new(pins.open(maps::NAMES)?, settings.seed)?,
-                zones: Zones::new(pins.open(maps::ZONES)?)?,
-            },
+            names: Names::new(pins.open(maps::NAMES)?, settings.seed)?,
+            zones: Zones::new(pins.open(maps::ZONES)?)?,
             lease: LeaseMap::new(pins.open(maps::LEASE)?)?,
             counters: Counters::new(pins.open(maps::COUNTERS)?)?,
             settings,

@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod encode;
+pub mod epoch;
 pub mod links;
 pub mod load;
 pub mod lock;

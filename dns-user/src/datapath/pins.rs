@@ -1,14 +1,15 @@
 //! Where maps and links stay while no agent runs.
 //!
 //! ```text
-//! PIN_DIR/v1/NAMES, ZONES, SETTINGS, LEASE, COUNTERS
-//! PIN_DIR/v1/links/IFINDEX
+//! PIN_DIR/v2/NAMES, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS
+//! PIN_DIR/v2/links/IFINDEX
 //! ```
 //! The folder carries the layout's version, so agents of two versions never
 //! share a map.
 
 use std::{
     fs, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
 };
 
@@ -16,10 +17,11 @@ use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, Map, MapData, MapInfo};
 use dns_ebpf::layout::{
     LAYOUT_VERSION, ZONES_MAX,
+    epoch::Epoch,
     key::NameKey,
     maps,
     name_entry::NameEntry,
-    outcome::OUTCOMES,
+    outcome::COUNTERS,
     settings::{Lease, Settings},
     zone::Zone,
 };
@@ -114,7 +116,8 @@ impl Pins {
             (maps::ZONES, 4, size_of::<Zone>(), ZONES_MAX),
             (maps::SETTINGS, 4, size_of::<Settings>(), 1),
             (maps::LEASE, 4, size_of::<Lease>(), 1),
-            (maps::COUNTERS, 4, size_of::<u64>(), OUTCOMES),
+            (maps::EPOCH, 4, size_of::<Epoch>(), 1),
+            (maps::COUNTERS, 4, size_of::<u64>(), COUNTERS),
         ];
         for (name, key, value, entries) in shapes {
             let info = MapInfo::from_pin(self.map(name)).ok()?;
@@ -125,6 +128,14 @@ impl Pins {
         }
         let settings = self.settings().ok()?;
         (settings.layout_version == LAYOUT_VERSION).then_some(settings)
+    }
+
+    /// Returns the addresses that the pinned programs answer for.
+    pub fn local_ips(&self) -> Result<Vec<IpAddr>> {
+        let settings = self.settings()?;
+        let v4 = settings.local_v4.map(|ip| Ipv4Addr::from(ip).into());
+        let v6 = settings.local_v6.map(|ip| Ipv6Addr::from(ip).into());
+        Ok(v4.into_iter().chain(v6).filter(|ip: &IpAddr| !ip.is_unspecified()).collect())
     }
 
     /// Returns the pinned settings.

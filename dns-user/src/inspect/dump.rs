@@ -35,7 +35,7 @@ struct Dump {
 /// Prints all names, or one. Fails when that one is not there.
 pub fn dump(name: Option<&str>, arguments: &InspectArguments) -> Result<()> {
     let maps = PinnedMaps::open(&Pins::new(&arguments.pin_dir))?;
-    let ttls: Vec<u32> = maps.answers.zones.all()?.iter().map(|zone| zone.ttl_s).collect();
+    let ttls: Vec<u32> = maps.zones.all()?.iter().map(|zone| zone.ttl_s).collect();
     let entry = |stored: &NameEntry| {
         let (a, aaaa) = encode::addresses(stored);
         Entry {
@@ -50,11 +50,11 @@ pub fn dump(name: Option<&str>, arguments: &InspectArguments) -> Result<()> {
     match name {
         Some(name) => {
             let name = name.trim_end_matches('.').to_ascii_lowercase();
-            let stored = maps.answers.names.entry(&name)?;
+            let stored = maps.names.entry(&name)?;
             names.push(entry(&stored.with_context(|| format!("{name} is not in NAMES"))?));
         }
         None => {
-            for stored in maps.answers.names.entries() {
+            for stored in maps.names.entries() {
                 names.push(entry(&stored.context("cannot read NAMES")?.1));
             }
         }

@@ -1,6 +1,6 @@
 //! `nodedns status`: what the pinned maps and links say.
 
-use std::{collections::BTreeMap, fmt::Write as _, net::Ipv4Addr};
+use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr};
 
 use anyhow::Result;
 use dns_ebpf::layout::LAYOUT_VERSION;
@@ -11,13 +11,17 @@ use super::{print, print_json};
 use crate::{
     args::{InspectArguments, Output},
     clock::monotonic_ns,
-    datapath::{encode, maps::PinnedMaps, pins::Pins},
+    datapath::{
+        encode,
+        maps::{Count, PinnedMaps},
+        pins::Pins,
+    },
 };
 
 #[derive(Debug, Serialize)]
 struct Status {
     layout_version: u32,
-    local_ips: Vec<Ipv4Addr>,
+    local_ips: Vec<IpAddr>,
     zones: Vec<ZoneStatus>,
     names: usize,
     lease: LeaseStatus,
@@ -62,9 +66,8 @@ fn read(pins: &Pins) -> Result<Status> {
     let now_ns = monotonic_ns()?;
     let lease = maps.lease.get()?;
     let serves_for_ns = i128::from(lease.serve_until_ns) - i128::from(now_ns);
-    let mut local_ips: Vec<_> = maps.settings.local_ips.map(Ipv4Addr::from).to_vec();
-    local_ips.dedup();
-    let zones = maps.answers.zones.all()?;
+    let local_ips = pins.local_ips()?;
+    let zones = maps.zones.all()?;
     let links = pins
         .pinned_links()?
         .into_iter()
@@ -80,20 +83,24 @@ fn read(pins: &Pins) -> Result<Status> {
                 serial: zone.serial,
             })
             .collect(),
-        names: maps.answers.names.entries().count(),
+        names: maps.names.entries().count(),
         lease: LeaseStatus {
             agent_alive: lease.alive_until_ns > now_ns,
             serves_for_s: i64::try_from(serves_for_ns.div_euclid(1_000_000_000))
                 .unwrap_or(i64::MAX),
         },
         links: links.collect(),
-        packets: maps
-            .counters
-            .read()?
-            .into_iter()
-            .map(|(outcome, count)| (outcome.label(), count))
-            .collect(),
+        packets: packets(&maps.counters.read()?),
     })
+}
+
+/// Sums the families up.
+fn packets(counts: &[Count]) -> BTreeMap<&'static str, u64> {
+    let mut packets = BTreeMap::new();
+    for count in counts {
+        *packets.entry(count.outcome.label()).or_default() += count.packets;
+    }
+    packets
 }
 
 /// Returns the name of a link in this namespace.

@@ -1,10 +1,6 @@
 //! `nodedns uninstall`: leaves nothing of the agent in the kernel.
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, Ipv4Addr},
-    path::Path,
-};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use tracing::warn;
@@ -20,13 +16,10 @@ use crate::{
 /// Removes links, programs, maps and the local addresses. Nothing there is no error.
 pub fn uninstall(arguments: &UninstallArguments) -> Result<()> {
     let pins = Pins::new(&arguments.pin_dir);
-    let ips: Vec<IpAddr> = match pins.settings() {
-        Ok(settings) => settings.local_ips.map(Ipv4Addr::from).map(IpAddr::from).to_vec(),
-        Err(reason) => {
-            warn!("no local addresses are known: {reason:#}");
-            Vec::new()
-        }
-    };
+    let ips = pins.local_ips().unwrap_or_else(|reason| {
+        warn!("no local addresses are known: {reason:#}");
+        Vec::new()
+    });
     let _lock = lock(&pins, &arguments.pin_dir)?;
     let links = pins.pinned_links()?.len();
     pins.remove_all()?;
@@ -34,7 +27,7 @@ pub fn uninstall(arguments: &UninstallArguments) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     runtime.block_on(local_address::remove(&ips, &interface))?;
-    let ips = ips.iter().collect::<BTreeSet<_>>().len();
+    let ips = ips.len();
     print(&format!("removed {links} links, the maps, {ips} local addresses\n"))
 }
 

@@ -27,8 +27,9 @@ use prometheus_client::{
 use crate::{
     answers::{Arrival, Family as AddressFamily, Transport},
     cluster::{Cluster, is_in_zone},
+    datapath::maps::Count,
     health::Health,
-    message::{Header, NOERROR, Question, TYPE_A, TYPE_AAAA},
+    message::{Header, NOERROR, NXDOMAIN, Question, TYPE_A, TYPE_AAAA},
     objects::Kind,
     source::SourceCounters,
 };
@@ -41,7 +42,7 @@ pub use upstream::{InFlight, UpstreamMetrics};
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Reads the datapath's counters.
-pub type DatapathCounters = Box<dyn Fn() -> Vec<(Outcome, u64)> + Send + Sync>;
+pub type DatapathCounters = Box<dyn Fn() -> Vec<Count> + Send + Sync>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
@@ -70,7 +71,7 @@ pub struct Metrics {
     datapath_server: Arc<String>,
     datapath: OnceLock<DatapathCounters>,
     /// The datapath's counters at the last scrape.
-    datapath_seen: Mutex<HashMap<Outcome, u64>>,
+    datapath_seen: Mutex<HashMap<(Outcome, AddressFamily), u64>>,
     datapath_packets: Family<OutcomeLabels, Counter>,
     traffic: Traffic,
     upstream: UpstreamMetrics,
@@ -167,7 +168,7 @@ impl Metrics {
     pub fn set_datapath(&self, counters: DatapathCounters) {
         // What an earlier agent's pods asked is not this agent's traffic.
         *self.datapath_seen.lock().unwrap_or_else(PoisonError::into_inner) =
-            counters().into_iter().collect();
+            counters().into_iter().map(|it| ((it.outcome, it.family), it.packets)).collect();
         if self.datapath.set(counters).is_err() {
             tracing::warn!("the datapath's counters were set already");
         }
@@ -232,15 +233,16 @@ impl Metrics {
         let labels =
             ServerLabels { server: Arc::clone(&self.datapath_server), zone: self.zone(), view: "" };
         let mut seen = self.datapath_seen.lock().unwrap_or_else(PoisonError::into_inner);
-        for (outcome, count) in datapath() {
-            let before = seen.insert(outcome, count).unwrap_or_default();
+        for Count { outcome, family, packets } in datapath() {
+            let before = seen.insert((outcome, family), packets).unwrap_or_default();
             // Less than before: the map was made anew.
-            let new = count.checked_sub(before).unwrap_or(count);
+            let new = packets.checked_sub(before).unwrap_or(packets);
             let outcome_labels = OutcomeLabels { outcome: outcome.label() };
             self.datapath_packets.get_or_create(&outcome_labels).inc_by(new);
-            if let Some(qtype) = answered_type(outcome) {
-                self.traffic.count_requests(&labels, DATAPATH_ARRIVAL, Some(qtype), new);
-                self.traffic.count_responses(&labels, NOERROR, Plugin::Kubernetes, new);
+            if let Some((rcode, qtype)) = answered(outcome) {
+                let arrival = Arrival { transport: Transport::Udp, family };
+                self.traffic.count_requests(&labels, arrival, qtype, new);
+                self.traffic.count_responses(&labels, rcode, Plugin::Kubernetes, new);
             }
         }
     }
@@ -269,16 +271,18 @@ pub fn server_label(address: SocketAddr) -> Arc<String> {
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The datapath answers datagrams over IPv4 only.
-const DATAPATH_ARRIVAL: Arrival = Arrival { transport: Transport::Udp, family: AddressFamily::V4 };
-
-/// Returns the QTYPE of the queries that ended so, if the datapath answered them.
-fn answered_type(outcome: Outcome) -> Option<u16> {
-    match outcome {
-        Outcome::AnswerA | Outcome::NodataA => Some(TYPE_A),
-        Outcome::AnswerAaaa | Outcome::NodataAaaa => Some(TYPE_AAAA),
-        _ => None,
-    }
+/// Returns RCODE and QTYPE of the queries that ended so, if the datapath answered
+/// them. It does not tell types other than A and AAAA apart.
+fn answered(outcome: Outcome) -> Option<(u16, Option<u16>)> {
+    Some(match outcome {
+        Outcome::AnswerA | Outcome::NodataA => (NOERROR, Some(TYPE_A)),
+        Outcome::AnswerAaaa | Outcome::NodataAaaa => (NOERROR, Some(TYPE_AAAA)),
+        Outcome::AnswerOther | Outcome::NodataOther => (NOERROR, None),
+        Outcome::NxdomainA => (NXDOMAIN, Some(TYPE_A)),
+        Outcome::NxdomainAaaa => (NXDOMAIN, Some(TYPE_AAAA)),
+        Outcome::NxdomainOther => (NXDOMAIN, None),
+        _ => return None,
+    })
 }
 
 fn kind_label(kind: Kind) -> &'static str {
@@ -312,7 +316,8 @@ mod tests {
         let read = Arc::clone(&kernel);
         metrics.set_datapath(Box::new(move || {
             let count = read.load(Ordering::Relaxed);
-            vec![(Outcome::AnswerA, count), (Outcome::NotInMap, count)]
+            let counted = |outcome| Count { outcome, family: AddressFamily::V4, packets: count };
+            vec![counted(Outcome::AnswerA), counted(Outcome::NotInMap)]
         }));
         // Since the start, which was at 4, then more, then after the map was made anew.
         for (count, total) in [(14, 10), (19, 15), (2, 17)] {

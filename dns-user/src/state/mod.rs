@@ -120,7 +120,11 @@ impl State {
         let settings = cluster.answered()?;
         Some(ClusterZone {
             name: settings.zone.clone(),
+            is_complete: false,
+            shuffles: settings.shuffles,
+            forwards_ds: settings.forwarded.ds,
             ttl_s: settings.ttls.data_s,
+            soa_ttl_s: settings.ttls.soa_s,
             negative_ttl_s: settings.ttls.negative_s,
             soa_minimum_s: settings.ttls.minimum_s,
             serial: self.serial,

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Result, ensure};
 
 use super::{AnswerStore, Store};
-use crate::records::{Change, ClusterZone, NameRecords, Table};
+use crate::records::{Change, ClusterZone, NameKind, NameRecords, Table};
 
 /// What is installed: name -> last octet of its address.
 #[derive(Clone, Default)]
@@ -75,6 +75,7 @@ impl Installed {
 
 fn records(name: &str, last: u8) -> Arc<NameRecords> {
     Arc::new(NameRecords {
+        kind: NameKind::ClusterIp,
         name: name.to_owned(),
         a: vec![Ipv4Addr::new(10, 0, 0, last)],
         aaaa: vec![],
@@ -85,7 +86,11 @@ fn table(names: &[(&str, u8)]) -> Table {
     let names = names.iter().map(|(name, last)| ((*name).to_owned(), records(name, *last)));
     let zone = ClusterZone {
         name: "cluster.local".to_owned(),
+        is_complete: true,
+        shuffles: false,
+        forwards_ds: false,
         ttl_s: 30,
+        soa_ttl_s: 30,
         negative_ttl_s: 30,
         soa_minimum_s: 30,
         serial: 1,

@@ -8,7 +8,7 @@ use crate::{
         Event, Kind, Object,
         builders::{mk_external_name, mk_name, mk_namespace, mk_service, mk_slice, mk_unusable},
     },
-    records::NameRecords,
+    records::{NameKind, NameRecords},
 };
 
 fn mk_settings() -> ClusterSettings {
@@ -20,6 +20,7 @@ fn mk_settings() -> ClusterSettings {
 
 fn mk_records(name: &str, a: &[&str], aaaa: &[&str]) -> NameRecords {
     NameRecords {
+        kind: NameKind::ClusterIp,
         name: name.into(),
         a: a.iter().map(|ip| ip.parse().unwrap()).collect(),
         aaaa: aaaa.iter().map(|ip| ip.parse().unwrap()).collect(),
