@@ -9,6 +9,7 @@ mod reply;
 mod reverse;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::{collections::HashSet, net::IpAddr};
 
@@ -23,6 +24,7 @@ use crate::{
     records::{NameRecords, Table, owner_name},
 };
 use candidates::Host;
+use view::View;
 
 /// Objects and settings, and the table made of them.
 #[derive(Debug, Default)]
@@ -40,7 +42,7 @@ impl Cluster {
     pub fn lookup(&self, question: &Question<'_>) -> Option<Reply> {
         let settings = self.answered()?;
         let serial = self.table.zone.as_ref()?.serial;
-        lookup::lookup(&self.index, settings, serial, question)
+        lookup::lookup(View { index: &self.index, settings }, serial, question)
     }
 
     /// Whether CoreDNS puts addresses in random order.
@@ -65,7 +67,7 @@ pub fn service_records(
     service: &ObjectName,
 ) -> Option<NameRecords> {
     let name = owner_name(service, &settings.zone)?;
-    let candidates = candidates::find_own(index, settings, service).ok()?;
+    let candidates = candidates::find_own(View { index, settings }, service).ok()?;
     let mut records = NameRecords { name, a: Vec::new(), aaaa: Vec::new() };
     let mut seen = HashSet::new();
     for candidate in candidates.items {

@@ -135,9 +135,10 @@ impl State {
                 ZoneSettings::Answered(settings) => Some(settings),
                 ZoneSettings::Forwarded { .. } => None,
             };
-            let shape =
-                |of: &ClusterSettings| (of.zone.clone(), of.endpoints == EndpointNames::None);
-            let is_same = cluster.answered().map(shape) == new.map(shape);
+            let is_same = match (cluster.answered(), new) {
+                (Some(old), Some(new)) => makes_same_records(old, new),
+                (old, new) => old.is_none() && new.is_none(),
+            };
             (!is_same).then(|| new.map_or_else(HashMap::new, |new| all_names(&cluster.index, new)))
         };
         let mut cluster = self.write();
@@ -184,6 +185,12 @@ impl State {
             }
         }
     }
+}
+
+/// Whether the records of the kernel's names are the same under both.
+fn makes_same_records(one: &ClusterSettings, other: &ClusterSettings) -> bool {
+    let shape = |of: &ClusterSettings| of.endpoints == EndpointNames::None;
+    one.zone == other.zone && one.exposed == other.exposed && shape(one) == shape(other)
 }
 
 /// Brings the table to what Services are now.

@@ -4,6 +4,7 @@
 mod model;
 mod options;
 mod reverse;
+mod selector;
 mod ttls;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -11,7 +12,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::parser::{Corefile, Directive, ServerBlock, has_variable};
 use options::Options;
 
-pub use model::{ClusterSettings, EndpointNames, Forwarded, Pods, ReverseZone, Ttls, ZoneSettings};
+pub use model::{
+    ClusterSettings, EndpointNames, Exposed, Forwarded, Pods, ReverseZone, Selector, Ttls,
+    ZoneSettings,
+};
 
 /// Zone of a cluster that does not say otherwise.
 pub const DEFAULT_ZONE: &str = "cluster.local";
@@ -96,6 +100,7 @@ fn assumed(zone: &str) -> ClusterSettings {
         reverse_zones: Vec::new(),
         pods: Pods::Verified,
         endpoints: EndpointNames::Address,
+        exposed: Exposed::default(),
         shuffles: true,
         forwarded: Forwarded { other_classes: true, transfers: true, ds: true },
     }
@@ -133,6 +138,7 @@ fn read_settings(file: &Corefile, domain: Option<&str>) -> Result<ZoneSettings> 
         reverse_zones: reverse::zones(file, server, &zone, &options),
         pods: options.pods,
         endpoints: options.endpoints,
+        exposed: options.exposed,
         shuffles: has("loadbalance"),
         forwarded: Forwarded {
             other_classes: !file.blocks.iter().any(lets_classes_through),

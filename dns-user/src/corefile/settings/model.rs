@@ -1,5 +1,9 @@
 //! The settings as values.
 
+use std::collections::BTreeSet;
+
+pub use super::selector::Selector;
+
 /// What becomes of the names of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ZoneSettings {
@@ -25,6 +29,8 @@ pub struct ClusterSettings {
     pub pods: Pods,
     /// How endpoints are named.
     pub endpoints: EndpointNames,
+    /// Which objects count.
+    pub exposed: Exposed,
     /// Whether addresses are put in random order.
     pub shuffles: bool,
     /// What is left to CoreDNS.
@@ -77,6 +83,20 @@ pub enum EndpointNames {
     Address,
     /// By hostname, else by Pod, else by address (option `endpoint_pod_names`).
     Pod,
+}
+
+/// Which objects CoreDNS answers for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exposed {
+    /// Names of the only Namespaces, spelled as they are (option `namespaces`).
+    pub namespaces: Option<BTreeSet<String>>,
+    /// What Namespaces have to be labelled (option `namespace_labels`).
+    pub namespace_labels: Option<Selector>,
+    /// What Services, EndpointSlices and Pods have to be labelled (option `labels`).
+    pub labels: Option<Selector>,
+    /// Whether Services with clusterIPs do not exist without a ready endpoint
+    /// (option `ignore empty_service`).
+    pub ignores_empty: bool,
 }
 
 /// Queries for names of these zones that are left to CoreDNS.

@@ -204,13 +204,18 @@ fn what_alters_answers_leaves_them_to_coredns() {
         assert!(matches!(outcome, ZoneSettings::Forwarded { .. }), "{plugin}: {outcome:?}");
     }
     let options = [
-        "namespaces prod",
-        "namespace_labels a=b",
-        "labels a=b",
+        "namespaces",
+        "namespaces {$NAMESPACES}",
+        "namespaces prod\n namespace_labels a=b",
+        "namespace_labels",
+        "namespace_labels a!=b",
+        "namespace_labels {$LABELS}",
+        "labels",
+        "labels a>1",
         "pods",
         "pods secure",
         "pods {$PODS}",
-        "ignore empty_service",
+        "ignore full_service",
         "multicluster clusterset.local",
         "zonal",
         "fallthrough",
@@ -280,9 +285,14 @@ fn reasons_are_sentences() {
             "line 3 of the Corefile, `rewrite name x y`, may alter answers for the cluster",
         ),
         (
-            ". {\n kubernetes a.org {\n  labels x\n }\n}",
-            "line 3 of the Corefile, `labels x` of the kubernetes plugin, may alter answers for \
-             the cluster",
+            ". {\n kubernetes a.org {\n  zonal\n }\n}",
+            "line 3 of the Corefile, `zonal` of the kubernetes plugin, may alter answers for the \
+             cluster",
+        ),
+        (
+            ". {\n kubernetes a.org {\n  labels a b\n }\n}",
+            "line 3 of the Corefile, `labels a b`: \"a b\" in a label selector: \"a b\" is not the key \
+             of a label",
         ),
         (
             ". {\n kubernetes a.org {\n  ttl 3601\n }\n}",
