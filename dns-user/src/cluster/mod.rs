@@ -17,7 +17,7 @@ pub use name::{Name, is_in_zone};
 pub use reply::{Record, RecordData, Reply};
 
 use crate::{
-    corefile::{ClusterSettings, ZoneSettings},
+    corefile::{ClusterSettings, LeftZone, ZoneSettings},
     index::Index,
     message::Question,
     objects::ObjectName,
@@ -54,7 +54,15 @@ impl Cluster {
     pub fn answered(&self) -> Option<&ClusterSettings> {
         match self.settings.as_ref()? {
             ZoneSettings::Answered(settings) => Some(settings),
-            ZoneSettings::Forwarded { .. } => None,
+            ZoneSettings::Forwarded(_) => None,
+        }
+    }
+
+    /// Returns what is left to CoreDNS.
+    pub fn left(&self) -> Option<&LeftZone> {
+        match self.settings.as_ref()? {
+            ZoneSettings::Forwarded(left) => Some(left),
+            ZoneSettings::Answered(_) => None,
         }
     }
 }

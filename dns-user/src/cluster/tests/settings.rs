@@ -55,13 +55,16 @@ fn kernel_names(state: &State) -> Vec<String> {
     names
 }
 
+/// Options, the kernel's names below `svc.cluster.local`, and what is answered.
+type Case<'a> = (&'a str, &'a [&'a str], &'a [(&'a str, &'a str)]);
+
 /// Each set of options in turn, by a change of the ConfigMap.
 #[test]
 fn settings_are_followed() {
     let mut state = mk_state(&corefile(""), &mk_objects());
     let all = ["db.prod", "db.test", "full.prod", "full.test", "web.prod", "web.test"];
     assert_eq!(kernel_names(&state), all);
-    let cases: [(&str, &[&str], &[(&str, &str)]); 7] = [
+    let cases: [Case<'_>; 7] = [
         (
             "namespaces test other\n namespaces more",
             &["db.test", "full.test", "web.test"],

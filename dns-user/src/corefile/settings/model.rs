@@ -10,10 +10,47 @@ pub enum ZoneSettings {
     /// They are answered from here.
     Answered(ClusterSettings),
     /// They are left to CoreDNS.
-    Forwarded {
-        /// A sentence that says why.
-        reason: String,
-    },
+    Forwarded(LeftZone),
+}
+
+/// A zone that is left to CoreDNS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftZone {
+    /// In lower case, without a final dot; what is assumed where it is not known.
+    pub zone: String,
+    /// What is to blame.
+    pub cause: Cause,
+    /// A sentence that says why.
+    pub reason: String,
+}
+
+/// What leaves a zone to CoreDNS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The Corefile as a whole: it is malformed, imports files, or has no server
+    /// block for the zone.
+    Corefile,
+    /// Which server block gets the zone's names.
+    ServerBlock,
+    /// A plugin beside `kubernetes`.
+    Plugin,
+    /// An option of `kubernetes`, or its zones.
+    Kubernetes,
+    /// An option of `cache`.
+    Cache,
+}
+
+impl Cause {
+    /// Returns the label of the metric.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Corefile => "corefile",
+            Self::ServerBlock => "server_block",
+            Self::Plugin => "plugin",
+            Self::Kubernetes => "kubernetes",
+            Self::Cache => "cache",
+        }
+    }
 }
 
 /// How CoreDNS answers for the cluster.

@@ -15,11 +15,11 @@ pub struct Selector(Vec<Requirement>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Requirement {
     key: String,
-    test: Test,
+    condition: Condition,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Test {
+enum Condition {
     Exists,
     Absent,
     In(BTreeSet<String>),
@@ -38,7 +38,8 @@ impl Selector {
             let requirement = Requirement::parse(part.trim())
                 .with_context(|| format!("{part:?} in a label selector"))?;
             // Of two with `=` for one key CoreDNS keeps only one.
-            let is_equal = |it: &Requirement| matches!(&it.test, Test::In(set) if set.len() == 1);
+            let is_equal =
+                |it: &Requirement| matches!(&it.condition, Condition::In(set) if set.len() == 1);
             let is_twice = requirements
                 .iter()
                 .any(|it| it.key == requirement.key && is_equal(it) && is_equal(&requirement));
@@ -50,13 +51,13 @@ impl Selector {
 
     /// Whether an object with these labels is selected.
     pub fn matches(&self, labels: &Labels) -> bool {
-        self.0.iter().all(|Requirement { key, test }| {
+        self.0.iter().all(|Requirement { key, condition }| {
             let value = labels.get(key);
-            match test {
-                Test::Exists => value.is_some(),
-                Test::Absent => value.is_none(),
-                Test::In(set) => value.is_some_and(|value| set.contains(value)),
-                Test::NotIn(set) => value.is_none_or(|value| !set.contains(value)),
+            match condition {
+                Condition::Exists => value.is_some(),
+                Condition::Absent => value.is_none(),
+                Condition::In(set) => value.is_some_and(|value| set.contains(value)),
+                Condition::NotIn(set) => value.is_none_or(|value| !set.contains(value)),
             }
         })
     }
@@ -85,8 +86,8 @@ fn split(text: &str) -> Result<Vec<&str>> {
 
 impl Requirement {
     fn parse(text: &str) -> Result<Self> {
-        let (key, test) = if let Some(key) = text.strip_prefix('!') {
-            (key.trim(), Test::Absent)
+        let (key, condition) = if let Some(key) = text.strip_prefix('!') {
+            (key.trim(), Condition::Absent)
         } else if let Some((rest, values)) = text.split_once('(') {
             let values = values.strip_suffix(')').context("something behind `)`")?;
             let values = values.split(',').map(|value| read_value(value.trim()));
@@ -94,18 +95,18 @@ impl Requirement {
             let rest = rest.trim_end();
             let (key, operator) = rest.rsplit_once(is_white).context("no key")?;
             match operator {
-                "in" => (key.trim(), Test::In(values)),
-                "notin" => (key.trim(), Test::NotIn(values)),
+                "in" => (key.trim(), Condition::In(values)),
+                "notin" => (key.trim(), Condition::NotIn(values)),
                 _ => bail!("{operator:?} is not an operator"),
             }
         } else if let Some((key, value)) = text.split_once('=') {
             let value = read_value(value.strip_prefix('=').unwrap_or(value).trim())?;
-            (key.trim(), Test::In([value].into()))
+            (key.trim(), Condition::In([value].into()))
         } else {
-            (text, Test::Exists)
+            (text, Condition::Exists)
         };
         ensure!(is_key(key), "{key:?} is not the key of a label");
-        Ok(Self { key: key.to_owned(), test })
+        Ok(Self { key: key.to_owned(), condition })
     }
 }
 
