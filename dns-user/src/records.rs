@@ -2,8 +2,9 @@
 //! addresses (Kubernetes DNS specification 1.1.0).
 
 use std::{
-    collections::HashMap,
-    net::{Ipv4Addr, Ipv6Addr},
+    collections::{HashMap, HashSet},
+    iter,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
 
@@ -48,6 +49,22 @@ pub struct NameRecords {
     pub aaaa: Vec<Ipv6Addr>,
 }
 
+impl NameRecords {
+    /// Returns a name without records.
+    pub fn without(name: String, kind: NameKind) -> Self {
+        Self { name, kind, a: Vec::new(), aaaa: Vec::new() }
+    }
+
+    /// Adds an address, unless it is there.
+    pub fn add(&mut self, ip: IpAddr) {
+        match ip {
+            IpAddr::V4(ip) if !self.a.contains(&ip) => self.a.push(ip),
+            IpAddr::V6(ip) if !self.aaaa.contains(&ip) => self.aaaa.push(ip),
+            IpAddr::V4(_) | IpAddr::V6(_) => {}
+        }
+    }
+}
+
 /// The zone that is answered for, as CoreDNS is set up to answer for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterZone {
@@ -80,6 +97,8 @@ pub struct Table {
     pub zone: Option<ClusterZone>,
     /// Owner name -> records.
     pub names: HashMap<String, Arc<NameRecords>>,
+    /// Owner name of a Service -> the names of its endpoints.
+    endpoints: HashMap<String, Vec<String>>,
 }
 
 /// What brings a copy of the [`Table`] to its next state, such as the kernel's.
@@ -94,19 +113,32 @@ pub enum Change {
 }
 
 impl Table {
-    /// Gives `owner` these records, or none; returns the change, if it is one.
-    pub fn replace(&mut self, owner: &str, records: Option<NameRecords>) -> Option<Change> {
-        let Some(records) = records else {
-            let (name, _) = self.names.remove_entry(owner)?;
-            return Some(Change::Remove(name));
-        };
-        debug_assert_eq!(owner, records.name, "records belong to their owner name");
-        if self.names.get(owner).is_some_and(|old| **old == records) {
-            return None;
+    /// Gives `owner`, and the names of endpoints below it, these records and no
+    /// others. Returns the changes: names come before the one that they are below,
+    /// which may say that these are all.
+    pub fn replace(&mut self, owner: &str, records: Vec<NameRecords>) -> Vec<Change> {
+        let old = self.endpoints.remove(owner).unwrap_or_default();
+        let old: Vec<_> = iter::once(owner.to_owned()).chain(old).collect();
+        let names: HashSet<_> = records.iter().map(|records| records.name.clone()).collect();
+        let endpoints: Vec<_> = names.iter().filter(|name| *name != owner).cloned().collect();
+        if !endpoints.is_empty() {
+            self.endpoints.insert(owner.to_owned(), endpoints);
         }
-        let records = Arc::new(records);
-        self.names.insert(owner.to_owned(), Arc::clone(&records));
-        Some(Change::Put(records))
+        let mut changes = Vec::new();
+        for records in records.into_iter().rev() {
+            if self.names.get(&records.name).is_some_and(|old| **old == records) {
+                continue;
+            }
+            let records = Arc::new(records);
+            self.names.insert(records.name.clone(), Arc::clone(&records));
+            changes.push(Change::Put(records));
+        }
+        for name in old.into_iter().filter(|name| !names.contains(name)) {
+            if let Some((name, _)) = self.names.remove_entry(&name) {
+                changes.push(Change::Remove(name));
+            }
+        }
+        changes
     }
 
     /// Sets the zone; returns the change, if it is one. The names stay.
@@ -117,6 +149,20 @@ impl Table {
         self.zone.clone_from(&zone);
         Some(Change::Zone(zone))
     }
+}
+
+/// Returns the name `label.service` of an endpoint of the Service with that owner
+/// name. None when it is none that a query could ask for in a usual way.
+pub fn endpoint_name(label: &str, service: &str) -> Option<String> {
+    let name = format!("{label}.{service}");
+    (is_label(label) && name.len() <= MAX_NAME_LEN).then_some(name)
+}
+
+/// Returns the owner name `namespace.svc.zone` of a Namespace; None as with
+/// [`owner_name`].
+pub fn namespace_owner_name(namespace: &str, zone: &str) -> Option<String> {
+    let name = format!("{namespace}.svc.{zone}");
+    (is_label(namespace) && name.len() <= MAX_NAME_LEN).then_some(name)
 }
 
 /// Returns the owner name `service.namespace.svc.zone` of a Service. None when
@@ -183,12 +229,30 @@ mod tests {
     fn the_table_says_what_changed() {
         let mut table = Table::default();
         let owner = "api.prod.svc.cluster.local";
-        let records = || Some(mk_records(owner, &["10.96.1.2"], &[]));
-        assert_eq!(table.replace(owner, None), None);
-        let put = Change::Put(records().unwrap().into());
-        assert_eq!(table.replace(owner, records()), Some(put));
-        assert_eq!(table.replace(owner, records()), None);
-        assert_eq!(table.replace(owner, None), Some(Change::Remove(owner.into())));
+        let own = || mk_records(owner, &["10.96.1.2"], &[]);
+        let endpoint = |n: u8| mk_records(&format!("e{n}.{owner}"), &[], &[]);
+        let put = |records: NameRecords| Change::Put(records.into());
+        assert_eq!(table.replace(owner, vec![]), []);
+        assert_eq!(table.replace(owner, vec![own()]), [put(own())]);
+        assert_eq!(table.replace(owner, vec![own()]), []);
+        assert_eq!(
+            table.replace(owner, vec![own(), endpoint(1)]),
+            [put(endpoint(1))],
+            "only what is new"
+        );
+        assert_eq!(
+            table.replace(owner, vec![own(), endpoint(2)]),
+            [put(endpoint(2)), Change::Remove(endpoint(1).name)]
+        );
+        let other = mk_records(owner, &["10.96.1.3"], &[]);
+        assert_eq!(
+            table.replace(owner, vec![other.clone(), endpoint(3)]),
+            [put(endpoint(3)), put(other), Change::Remove(endpoint(2).name)],
+            "an endpoint comes before the name it is below"
+        );
+        let mut changes = table.replace(owner, vec![]);
+        changes.sort_by_key(|change| format!("{change:?}"));
+        assert_eq!(changes, [Change::Remove(owner.into()), Change::Remove(endpoint(3).name)]);
         assert!(table.names.is_empty());
 
         assert_eq!(table.set_zone(None), None);

@@ -1,6 +1,6 @@
 //! What is answered, and with which octets.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use harness::packet::{
     compare::assert_same_frame,
@@ -9,8 +9,8 @@ use harness::packet::{
 };
 
 use crate::{
-    expected::{a, aaaa, reply},
-    subject::{Subjects, ZONE, longest, subjects},
+    expected::{a, aaaa, reply, soa},
+    subject::{LOCAL_IP6, SOA_TTL_S, Subjects, ZONE, longest, subjects},
 };
 
 struct Case {
@@ -144,4 +144,65 @@ fn what_is_free_in_the_headers() {
     for (case, frame) in frames {
         check(&mut subjects, case, &frame, &asked, &[a(1)]);
     }
+}
+
+/// The same message in IPv6 has the same answer, with a checksum whatever was
+/// in the query.
+#[test]
+fn over_ipv6() {
+    let mut subjects = subjects();
+    let source = Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 0, 7).into();
+    for (name, qtype, answers) in [
+        ("one.prod", qtype::A, vec![a(1)]),
+        ("a.b", qtype::A, vec![a(1)]),
+        ("eight.prod", qtype::A, (1..=8).map(a).collect()),
+        ("sixes.prod", qtype::AAAA, vec![aaaa(1), aaaa(2)]),
+        ("one.prod", qtype::AAAA, vec![]),
+        (&longest(), qtype::A, vec![a(1)]),
+    ] {
+        for edns in [None, Some(Edns::default())] {
+            for id in 0..4 {
+                let asked = Query { id, edns: edns.clone(), ..query(name, qtype) };
+                let base = Frame::with_query(&asked);
+                let base = Frame { source, destination: LOCAL_IP6.into(), ..base };
+                for (case, frame) in [
+                    ("a checksum", base.clone()),
+                    (
+                        "another one",
+                        Frame { transport: Transport::UdpWrongChecksum, ..base.clone() },
+                    ),
+                    ("hop limit and class", Frame { ttl: 1, tos: 0xff, ..base.clone() }),
+                    ("padding", Frame { padding: vec![0xee; 3], ..base.clone() }),
+                ] {
+                    let case = format!("{name} {qtype}, {case}");
+                    check(&mut subjects, &case, &frame, &asked, &answers);
+                }
+            }
+        }
+    }
+}
+
+/// Types that no name has records of, and what CoreDNS makes an exception of.
+#[test]
+fn other_types() {
+    let mut subjects = subjects();
+    let types = [0, qtype::NS, qtype::CNAME, qtype::SOA, qtype::PTR, 15, 41, 43, 65, 255, 65535];
+    for name in ["one.prod.svc.", "db-0.db.prod.svc.", "prod.svc.", "svc."] {
+        for qtype in types {
+            let asked = Query::new(&format!("{name}{ZONE}"), qtype);
+            let frame = Frame::with_query(&asked);
+            check(&mut subjects, &format!("{name} {qtype}"), &frame, &asked, &[]);
+        }
+    }
+    for (qtype, answers) in [
+        (qtype::A, vec![]),
+        (qtype::CNAME, vec![]),
+        (qtype::SOA, vec![soa(&Query::new(ZONE, qtype::SOA), SOA_TTL_S)]),
+    ] {
+        let asked = Query::new(ZONE, qtype);
+        let frame = Frame::with_query(&asked);
+        check(&mut subjects, &format!("apex {qtype}"), &frame, &asked, &answers);
+    }
+    let asked = query("one.prod", qtype::TXT);
+    check(&mut subjects, "TXT", &Frame::with_query(&asked), &asked, &[]);
 }

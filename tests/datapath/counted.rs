@@ -4,6 +4,7 @@
 use std::net::Ipv4Addr;
 
 use dns_ebpf::layout::{
+    ZONES_MAX,
     key::NameKey,
     outcome::{OUTCOMES, Outcome},
     settings::Lease,
@@ -45,7 +46,12 @@ fn the_kernel_counts_each_outcome() {
         (frame("one.prod.svc.cluster.local", qtype::AAAA), Outcome::NodataAaaa),
         (frame(known, qtype::SRV), Outcome::OtherType),
         (frame("many.prod.svc.cluster.local", qtype::A), Outcome::AgentOnly),
-        (frame("nosuch.prod.svc.cluster.local", qtype::A), Outcome::NotInMap),
+        (frame("nosuch.prod.svc.cluster.local", qtype::A), Outcome::NxdomainA),
+        (frame("nosuch.prod.svc.cluster.local", qtype::AAAA), Outcome::NxdomainAaaa),
+        (frame("nosuch.prod.svc.cluster.local", 65), Outcome::NxdomainOther),
+        (frame(known, 65), Outcome::NodataOther),
+        (frame("cluster.local", qtype::SOA), Outcome::AnswerOther),
+        (frame("www.example.com", qtype::A), Outcome::NotInMap),
         (
             Frame::with_query(&Query { flags: 0x8100, ..Query::new(known, qtype::A) }).octets(),
             Outcome::Unsupported,
@@ -59,7 +65,10 @@ fn the_kernel_counts_each_outcome() {
     kernel.set_lease(Lease { alive_until_ns: 0, serve_until_ns: 0 });
     kernel.run(&frame(known, qtype::A));
     assert_eq!(kernel.counters()[&Outcome::Stale], 1);
-    assert_eq!(kernel.counters().values().sum::<u64>(), cases.len() as u64 + 1);
+    kernel.set_lease(Lease { alive_until_ns: 0, serve_until_ns: u64::MAX });
+    kernel.run(&frame("nosuch.prod.svc.cluster.local", qtype::A));
+    assert_eq!(kernel.counters()[&Outcome::Silent], 1);
+    assert_eq!(kernel.counters().values().sum::<u64>(), cases.len() as u64 + 2);
 
     let foreign = Frame {
         destination: Ipv4Addr::new(10, 0, 0, 1).into(),
@@ -100,6 +109,6 @@ fn an_entry_without_a_zone_is_passed_up() {
     let mut host = Host::new(&names());
     let name = "one.prod.svc.cluster.local";
     let key: NameKey = encode::name_key(name, SEED).unwrap();
-    host.names.get_mut(&key).unwrap().zone = 5;
+    host.names.get_mut(&key).unwrap().zone = ZONES_MAX;
     assert_eq!(host.outcome(&mut frame(name, qtype::A)), Some(Err(Outcome::Impossible)));
 }

@@ -1,6 +1,6 @@
 //! Reply frames, built from the records and not by the code under test.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use harness::packet::{
     frame::{Frame, Transport},
@@ -32,7 +32,7 @@ fn record(rtype: u8, rdata: &[u8]) -> Vec<u8> {
 }
 
 /// The zone's SOA; its names point to the zone's name in the question.
-fn soa(query: &Query) -> Vec<u8> {
+pub fn soa(query: &Query, ttl_s: u32) -> Vec<u8> {
     let zone_length = ZONE.len() + 2;
     let zone_start = 12 + query.questions[0].name.len() - zone_length;
     let apex = (0xc000 | u16::try_from(zone_start).unwrap()).to_be_bytes();
@@ -45,7 +45,7 @@ fn soa(query: &Query) -> Vec<u8> {
     }
     let mut octets = apex.to_vec();
     octets.extend([0, 6, 0, 1]);
-    octets.extend(TTL_S.to_be_bytes());
+    octets.extend(ttl_s.to_be_bytes());
     octets.extend(u16::try_from(rdata.len()).unwrap().to_be_bytes());
     octets.extend(rdata);
     octets
@@ -54,8 +54,17 @@ fn soa(query: &Query) -> Vec<u8> {
 /// The frame that answers `frame`, which carries `query`, with these records;
 /// none means NODATA.
 pub fn reply(frame: &Frame, query: &Query, answers: &[Vec<u8>]) -> Vec<u8> {
+    response(frame, query, answers, 0)
+}
+
+/// The frame that says that the name does not exist.
+pub fn denial(frame: &Frame, query: &Query) -> Vec<u8> {
+    response(frame, query, &[], 3)
+}
+
+fn response(frame: &Frame, query: &Query, answers: &[Vec<u8>], rcode: u16) -> Vec<u8> {
     let count = u16::try_from(answers.len()).unwrap();
-    let flags = query.flags & 0x0110 | 0x8400;
+    let flags = query.flags & 0x0110 | 0x8400 | rcode;
     let negative = u16::from(answers.is_empty());
     let mut message = Vec::new();
     for word in [query.id, flags, 1, count, negative, u16::from(query.edns.is_some())] {
@@ -67,7 +76,7 @@ pub fn reply(frame: &Frame, query: &Query, answers: &[Vec<u8>]) -> Vec<u8> {
     message.extend(question.qclass.to_be_bytes());
     message.extend(answers.concat());
     if answers.is_empty() {
-        message.extend(soa(query));
+        message.extend(soa(query, TTL_S));
     }
     if let Some(edns) = &query.edns {
         message.extend([0, 0, 41]);
@@ -81,7 +90,10 @@ pub fn reply(frame: &Frame, query: &Query, answers: &[Vec<u8>]) -> Vec<u8> {
         destination: frame.source,
         source_port: frame.destination_port,
         destination_port: frame.source_port,
-        transport: Transport::UdpWithoutChecksum,
+        transport: match frame.source {
+            IpAddr::V4(_) => Transport::UdpWithoutChecksum,
+            IpAddr::V6(_) => Transport::Udp,
+        },
         payload: message,
         padding: Vec::new(),
         ..frame.clone()

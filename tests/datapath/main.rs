@@ -12,6 +12,7 @@
     reason = "a test that cannot go on panics with a message"
 )]
 
+mod absent;
 mod answered;
 mod budget;
 mod counted;

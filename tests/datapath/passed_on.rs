@@ -103,20 +103,7 @@ fn other_messages() {
     for opcode in 1..16 {
         queries.push(("opcode", Query { flags: 0x0100 | opcode << 11, ..base.clone() }));
     }
-    for other in [
-        0,
-        qtype::NS,
-        qtype::CNAME,
-        qtype::SOA,
-        qtype::PTR,
-        qtype::TXT,
-        qtype::SRV,
-        41,
-        65,
-        252,
-        qtype::ANY,
-        65535,
-    ] {
+    for other in [qtype::SRV, 251, 252] {
         queries.push(("other type", question(other, 1)));
     }
     for (case, query) in queries {
@@ -132,14 +119,23 @@ fn other_names() {
     too_long[0] = 64;
     let labels = |labels: &[&[u8]]| with_name(wire_labels(labels));
     let cases = [
-        ("unknown", Query::new("nosuch.prod.svc.cluster.local", qtype::A)),
         ("foreign", Query::new("www.example.com", qtype::A)),
         ("root", Query::new(".", qtype::A)),
         ("below a known name", Query::new(&format!("x.{KNOWN}"), qtype::A)),
-        ("end of a known name", Query::new("prod.svc.cluster.local", qtype::A)),
+        ("an alias", Query::new("ext.prod.svc.cluster.local", qtype::A)),
+        ("a name of CoreDNS's own", Query::new("dns-version.cluster.local", qtype::TXT)),
+        ("name servers", Query::new("cluster.local", qtype::NS)),
+        ("another zone's end", Query::new("web.prod.svc.mycluster.local", qtype::A)),
+        ("a part of the zone", Query::new("local", qtype::A)),
+        ("a Pod", Query::new("10-0-0-1.prod.pod.cluster.local", qtype::A)),
+        ("Pods", Query::new("pod.cluster.local", qtype::A)),
+        ("a port", Query::new("_http._tcp.one.prod.svc.cluster.local", qtype::SRV)),
+        ("a port of a headless Service", Query::new("a.b.db.prod.svc.cluster.local", qtype::A)),
+        (
+            "more labels than are looked at",
+            Query::new(&format!("{}svc.{ZONE}", "x.".repeat(16)), qtype::A),
+        ),
         ("more addresses than fit", Query::new("many.prod.svc.cluster.local", qtype::A)),
-        ("a dot inside a label", labels(&[b"one.prod", b"svc", b"cluster", b"local"])),
-        ("NUL inside a label", labels(&[b"one\0", b"prod", b"svc", b"cluster", b"local"])),
         (
             "octets that fold alike",
             labels(&[b"under\x7fscore", b"prod", b"svc", b"cluster", b"local"]),

@@ -1,6 +1,8 @@
 //! Random frames, near to queries and far from them: the host's code and the
 //! kernel's do the same with every one, octet for octet.
 
+use std::net::Ipv6Addr;
+
 use harness::{
     kernel,
     packet::{
@@ -11,7 +13,7 @@ use harness::{
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
-use crate::subject::{Host, Kernel, Subject as _, names};
+use crate::subject::{Host, Kernel, LOCAL_IP6, Subject as _, names};
 
 const FRAMES: u32 = 20_000;
 
@@ -51,7 +53,12 @@ fn host_and_kernel_agree() {
 fn random_frame(random: &mut StdRng, known: &[String]) -> Vec<u8> {
     let mut name = known.choose(random).unwrap().clone();
     if random.random_bool(0.2) {
-        name = format!("{}.{name}", ["www", "x", "_http._tcp", "a.b.c"].choose(random).unwrap());
+        name = format!(
+            "{}.{name}",
+            ["www", "x", "_http._tcp", "a.b.c", "a.b.prod", "10-0-0-1.prod.pod"]
+                .choose(random)
+                .unwrap()
+        );
     }
     if random.random_bool(0.3) {
         name = name
@@ -79,7 +86,12 @@ fn random_frame(random: &mut StdRng, known: &[String]) -> Vec<u8> {
             _ => drop(question.name.remove(at)),
         }
     }
-    let mut frame = Frame::with_query(&query).octets();
+    let mut frame = Frame::with_query(&query);
+    if random.random_bool(0.3) {
+        frame.source = Ipv6Addr::from(random.random::<u128>()).into();
+        frame.destination = LOCAL_IP6.into();
+    }
+    let mut frame = frame.octets();
     if random.random_bool(0.3) {
         for _ in 0..random.random_range(1..4) {
             let at = random.random_range(0..frame.len());

@@ -10,6 +10,7 @@ use aya::{TestRun as _, TestRunOptions};
 use dns_ebpf::{
     answer::{Buffer, Maps, answer},
     layout::{
+        ZONES_MAX,
         key::{NameKey, Seed},
         name_entry::NameEntry,
         outcome::Outcome,
@@ -92,6 +93,13 @@ pub fn names() -> Vec<NameRecords> {
         name("under_score.prod", 1, 0),
         name(&longest(), 1, 1),
         name("many.prod", 9, 0),
+        NameRecords { kind: NameKind::Headless, ..name("db.prod", 2, 0) },
+        NameRecords { kind: NameKind::Endpoint, ..name("db-0.db.prod", 1, 0) },
+        NameRecords { kind: NameKind::Alias, ..name("ext.prod", 0, 0) },
+        NameRecords { kind: NameKind::Empty, ..name("prod", 0, 0) },
+        NameRecords::without(ZONE.to_owned(), NameKind::Apex),
+        NameRecords::without(format!("svc.{ZONE}"), NameKind::Empty),
+        NameRecords::without(format!("dns-version.{ZONE}"), NameKind::Unknown),
     ]
 }
 
@@ -238,7 +246,11 @@ impl<'a> Maps<'a> for HostMaps<'a> {
             suffix_mask: [0; SUFFIX_WORDS],
             soa: [0; 7],
         };
-        Some(if index == 0 { &self.0.zone } else { &FREE })
+        match index {
+            0 => Some(&self.0.zone),
+            1..ZONES_MAX => Some(&FREE),
+            _ => None,
+        }
     }
 }
 

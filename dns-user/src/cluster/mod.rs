@@ -9,20 +9,22 @@ mod reply;
 mod reverse;
 #[cfg(test)]
 mod tests;
+mod view;
 
-use std::{collections::HashSet, net::IpAddr};
+use std::{collections::BTreeMap, iter};
 
 pub use name::{Name, is_in_zone};
 pub use reply::{Record, RecordData, Reply};
 
 use crate::{
-    corefile::{ClusterSettings, ZoneSettings},
+    corefile::{ClusterSettings, LeftZone, ZoneSettings},
     index::Index,
     message::Question,
     objects::ObjectName,
-    records::{NameKind, NameRecords, Table, owner_name},
+    records::{NameKind, NameRecords, Table, endpoint_name, namespace_owner_name, owner_name},
 };
-use candidates::Host;
+use candidates::{Failure, Host, host_label};
+use view::View;
 
 /// Objects and settings, and the table made of them.
 #[derive(Debug, Default)]
@@ -40,7 +42,7 @@ impl Cluster {
     pub fn lookup(&self, question: &Question<'_>) -> Option<Reply> {
         let settings = self.answered()?;
         let serial = self.table.zone.as_ref()?.serial;
-        lookup::lookup(&self.index, settings, serial, question)
+        lookup::lookup(View { index: &self.index, settings }, serial, question)
     }
 
     /// Whether CoreDNS puts addresses in random order.
@@ -52,30 +54,79 @@ impl Cluster {
     pub fn answered(&self) -> Option<&ClusterSettings> {
         match self.settings.as_ref()? {
             ZoneSettings::Answered(settings) => Some(settings),
-            ZoneSettings::Forwarded { .. } => None,
+            ZoneSettings::Forwarded(_) => None,
+        }
+    }
+
+    /// Returns what is left to CoreDNS.
+    pub fn left(&self) -> Option<&LeftZone> {
+        match self.settings.as_ref()? {
+            ZoneSettings::Forwarded(left) => Some(left),
+            ZoneSettings::Answered(_) => None,
         }
     }
 }
 
-/// Returns the records of a Service's own name for the kernel. None for what it
-/// leaves to user space: names without an address of their own.
-pub fn service_records(
+/// Returns the records of a Service's names for the kernel, its own name first.
+/// Nothing when no name of the Service exists.
+pub fn service_names(
     index: &Index,
     settings: &ClusterSettings,
     service: &ObjectName,
-) -> Option<NameRecords> {
-    let name = owner_name(service, &settings.zone)?;
-    let candidates = candidates::find_own(index, settings, service).ok()?;
-    let kind = NameKind::ClusterIp;
-    let mut records = NameRecords { name, kind, a: Vec::new(), aaaa: Vec::new() };
-    let mut seen = HashSet::new();
-    for candidate in candidates.items {
+) -> Vec<NameRecords> {
+    let Some(name) = owner_name(service, &settings.zone) else { return Vec::new() };
+    let candidates = match candidates::find_own(View { index, settings }, service) {
+        Ok(candidates) => candidates,
+        Err(Failure::NoSuchName) => return Vec::new(),
+        Err(Failure::Unknown) => return vec![NameRecords::without(name, NameKind::Unknown)],
+    };
+    let mut own = NameRecords::without(name, NameKind::ClusterIp);
+    let mut endpoints = BTreeMap::new();
+    for candidate in &candidates.items {
         match candidate.host {
-            Host::Alias(_) => return None,
-            Host::Address(ip) if !seen.insert(ip) => {}
-            Host::Address(IpAddr::V4(ip)) => records.a.push(ip),
-            Host::Address(IpAddr::V6(ip)) => records.aaaa.push(ip),
+            Host::Alias(_) => own.kind = NameKind::Alias,
+            Host::Address(ip) => own.add(ip),
+        }
+        if let (Host::Address(ip), Some(endpoint)) = (candidate.host, candidate.endpoint) {
+            own.kind = NameKind::Headless;
+            let label = host_label(settings.endpoints, endpoint, ip);
+            let name = endpoint_name(&label, &own.name);
+            let records = endpoints.entry(name.clone()).or_insert_with(|| {
+                NameRecords::without(name.unwrap_or_default(), NameKind::Endpoint)
+            });
+            records.add(ip);
         }
     }
-    Some(records)
+    if endpoints.remove(&None).is_some() {
+        // Not all its endpoints have names that the kernel could hold.
+        own.kind = NameKind::ClusterIp;
+    }
+    iter::once(own).chain(endpoints.into_values()).collect()
+}
+
+/// Returns what the kernel holds for a Namespace's name.
+pub fn namespace_name(
+    index: &Index,
+    settings: &ClusterSettings,
+    namespace: &str,
+) -> Option<NameRecords> {
+    let name = namespace_owner_name(namespace, &settings.zone)?;
+    match (View { index, settings }).namespace(namespace) {
+        Ok(()) => Some(NameRecords::without(name, NameKind::Empty)),
+        Err(Failure::NoSuchName) => None,
+        Err(Failure::Unknown) => Some(NameRecords::without(name, NameKind::Unknown)),
+    }
+}
+
+/// Returns what the kernel holds for the names that every cluster has.
+pub fn fixed_names(settings: &ClusterSettings) -> Vec<NameRecords> {
+    let zone = &settings.zone;
+    let below = |labels: &str, kind| NameRecords::without(format!("{labels}.{zone}"), kind);
+    vec![
+        NameRecords::without(zone.clone(), NameKind::Apex),
+        below("svc", NameKind::Empty),
+        below("pod", NameKind::Empty),
+        below("dns-version", NameKind::Unknown),
+        below("ns.dns", NameKind::Unknown),
+    ]
 }

@@ -10,8 +10,8 @@ use std::{
 };
 
 use crate::objects::{
-    ConfigMap, EndpointSlice, Event, Kind, Namespace, Object, ObjectName, Service, ServiceKind,
-    Unusable,
+    ConfigMap, EndpointSlice, Event, Kind, Labels, Namespace, Object, ObjectName, Service,
+    ServiceKind, Unusable, is_label,
 };
 use addresses::Addresses;
 use unusable::Unusables;
@@ -21,6 +21,8 @@ use unusable::Unusables;
 pub struct Touched {
     /// Services, existing or not, whose records may be others now.
     pub services: BTreeSet<ObjectName>,
+    /// Namespaces that came, went or changed.
+    pub namespaces: BTreeSet<String>,
     /// Whether a Service or an EndpointSlice came, went or changed, and not only
     /// a Namespace: such changes raise the SOA serial.
     pub is_data: bool,
@@ -55,7 +57,8 @@ pub struct Index {
 /// What lies in one namespace, whether or not its Namespace object is there.
 #[derive(Debug, Default)]
 struct Contents {
-    exists: bool,
+    /// Of the Namespace object, if it is there.
+    labels: Option<Labels>,
     services: HashMap<String, Entry>,
     /// Name of a slice -> name of its Service.
     slice_services: HashMap<String, String>,
@@ -132,15 +135,24 @@ impl Index {
         self.listed.contains(&kind)
     }
 
-    /// Whether the Namespace object exists.
-    pub fn has_namespace(&self, name: &str) -> bool {
-        self.namespaces.get(name).is_some_and(|contents| contents.exists)
+    /// Whether every name of a Namespace or a Service is known, so that others do
+    /// not exist: no malformed object may have another one.
+    pub fn knows_all_names(&self) -> bool {
+        let mut services = self.unusables.names(Kind::Service);
+        self.is_sound(Kind::Namespace)
+            && services.all(|it| is_label(&it.namespace) && is_label(&it.name))
     }
 
-    /// Returns what is known of a Namespace object.
-    pub fn namespace(&self, name: &str) -> Known<()> {
-        if self.has_namespace(name) {
-            return Known::Is(());
+    /// Whether the Namespace object exists.
+    pub fn has_namespace(&self, name: &str) -> bool {
+        self.namespaces.get(name).is_some_and(|contents| contents.labels.is_some())
+    }
+
+    /// Returns what is known of a Namespace object: its labels.
+    pub fn namespace(&self, name: &str) -> Known<&Labels> {
+        let contents = self.namespaces.get(name);
+        if let Some(labels) = contents.and_then(|contents| contents.labels.as_ref()) {
+            return Known::Is(labels);
         }
         let name = ObjectName { namespace: String::new(), name: name.to_owned() };
         if self.unusables.may_be(Kind::Namespace, &name) { Known::Unknown } else { Known::Absent }
@@ -148,7 +160,7 @@ impl Index {
 
     /// Returns the names of all Namespace objects, in no order.
     pub fn namespaces(&self) -> impl Iterator<Item = &str> {
-        let existing = self.namespaces.iter().filter(|(_, contents)| contents.exists);
+        let existing = self.namespaces.iter().filter(|(_, contents)| contents.labels.is_some());
         existing.map(|(name, _)| name.as_str())
     }
 
@@ -173,8 +185,8 @@ impl Index {
     }
 
     /// Returns the Services that have a clusterIP, in the order of their names.
-    pub fn services_by_ip(&self, ip: IpAddr) -> impl Iterator<Item = &ObjectName> {
-        self.cluster_ips.objects(ip)
+    pub fn services_by_ip(&self, ip: IpAddr) -> impl Iterator<Item = &Service> {
+        self.cluster_ips.objects(ip).filter_map(|name| self.service(name))
     }
 
     /// Returns the slices of a Service in the order of their names.
@@ -215,10 +227,11 @@ impl Index {
             self.touch_unusable(&mark, touched);
         }
         match object {
-            Object::Namespace(Namespace { name }) => {
+            Object::Namespace(Namespace { name, labels }) => {
                 let contents = self.namespaces.entry(name.clone()).or_default();
-                if !contents.exists {
-                    contents.exists = true;
+                let labels = Some(labels);
+                if contents.labels != labels {
+                    contents.labels = labels;
                     contents.touch_all(&name, touched);
                 }
             }
@@ -260,6 +273,7 @@ impl Index {
                 }
             }
             (Kind::Namespace, _) => {
+                touched.namespaces.insert(mark.name.name.clone());
                 if let Some(contents) = self.namespaces.get(&mark.name.name) {
                     contents.touch_all(&mark.name.name, touched);
                 }
@@ -304,9 +318,8 @@ impl Index {
         match kind {
             Kind::Namespace => {
                 if let Some(contents) = self.namespaces.get_mut(&name.name)
-                    && contents.exists
+                    && contents.labels.take().is_some()
                 {
-                    contents.exists = false;
                     contents.touch_all(&name.name, touched);
                 }
                 self.forget_if_empty(&name.name);
@@ -354,7 +367,7 @@ impl Index {
     }
 
     /// Returns the names of all objects of a kind, malformed ones too.
-    fn names(&self, kind: Kind) -> Vec<ObjectName> {
+    pub fn names(&self, kind: Kind) -> Vec<ObjectName> {
         let named = |namespace: &str, name: &str| ObjectName {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
@@ -398,6 +411,7 @@ fn endpoint_ips(slice: &EndpointSlice) -> impl Iterator<Item = IpAddr> {
 
 impl Contents {
     fn touch_all(&self, namespace: &str, touched: &mut Touched) {
+        touched.namespaces.insert(namespace.to_owned());
         touched.services.extend(
             self.services
                 .keys()
@@ -406,7 +420,7 @@ impl Contents {
     }
 
     fn is_empty(&self) -> bool {
-        !self.exists && self.services.is_empty() && self.slice_services.is_empty()
+        self.labels.is_none() && self.services.is_empty() && self.slice_services.is_empty()
     }
 }
 
@@ -414,6 +428,7 @@ impl Touched {
     /// Takes in what else was touched.
     pub fn extend(&mut self, other: Self) {
         self.services.extend(other.services);
+        self.namespaces.extend(other.namespaces);
         self.is_data |= other.is_data;
         self.corefile |= other.corefile;
     }

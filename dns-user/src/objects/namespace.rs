@@ -1,16 +1,18 @@
 //! From the API's Namespace.
 
-use anyhow::{Context as _, Error, Result};
+use anyhow::{Context as _, Error, Result, ensure};
 use k8s_openapi::api::core::v1 as api;
 
-use super::Namespace;
+use super::{Labels, Namespace, is_label};
 
 impl TryFrom<api::Namespace> for Namespace {
     type Error = Error;
 
     fn try_from(object: api::Namespace) -> Result<Self> {
         let name = object.metadata.name.filter(|name| !name.is_empty());
-        Ok(Self { name: name.context("it has no name")? })
+        let name = name.context("it has no name")?;
+        ensure!(is_label(&name), "{name:?} is not a DNS label");
+        Ok(Self { name, labels: Labels::from_api(object.metadata.labels)? })
     }
 }
 
@@ -18,18 +20,26 @@ impl TryFrom<api::Namespace> for Namespace {
 mod tests {
     use serde_json::json;
 
-    use super::super::{Kind, Namespace, Object};
+    use super::super::{Kind, Labels, Namespace, Object};
 
     #[test]
-    fn a_namespace_is_its_name() {
-        let json = json!({"metadata": {"name": "prod"}, "status": {"phase": "Terminating"}});
+    fn a_namespace_is_its_name_and_its_labels() {
+        let metadata = json!({"name": "prod", "labels": {"team": "a"}});
+        let json = json!({"metadata": metadata, "status": {"phase": "Terminating"}});
         let object = Object::from_json(Kind::Namespace, json).unwrap();
-        assert_eq!(object, Some(Object::Namespace(Namespace { name: "prod".into() })));
+        let expect = Namespace { name: "prod".into(), labels: Labels::mk("team=a") };
+        assert_eq!(object, Some(Object::Namespace(expect)));
     }
 
     #[test]
     fn a_namespace_without_a_name_is_refused() {
-        for json in [json!({}), json!({"metadata": {"name": ""}}), json!(7), json!(null)] {
+        for json in [
+            json!({}),
+            json!({"metadata": {"name": ""}}),
+            json!({"metadata": {"name": "a.b"}}),
+            json!(7),
+            json!(null),
+        ] {
             assert!(Object::from_json(Kind::Namespace, json.clone()).is_err(), "{json}");
         }
     }

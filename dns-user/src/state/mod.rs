@@ -2,7 +2,6 @@
 //! event: `index -> records -> table -> changes`.
 
 use std::{
-    collections::{BTreeSet, HashMap},
     mem,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
@@ -10,11 +9,11 @@ use std::{
 use tracing::{info, warn};
 
 use crate::{
-    cluster::{Cluster, service_records},
-    corefile::{ClusterSettings, EndpointNames, ZoneSettings, cluster_zone},
+    cluster::{Cluster, fixed_names, namespace_name, service_names},
+    corefile::{Cause, ClusterSettings, DEFAULT_ZONE, LeftZone, ZoneSettings, cluster_zone},
     index::{Index, Step, Touched},
-    objects::{Event, Kind, ObjectName},
-    records::{Change, ClusterZone, NameRecords, Table, owner_name},
+    objects::{Event, Kind},
+    records::{Change, ClusterZone, Table, namespace_owner_name, owner_name},
 };
 
 /// Objects that are taken in at a time: queries wait for so many at most.
@@ -109,7 +108,7 @@ impl State {
             for step in some {
                 touched_now.extend(cluster.index.apply_step(step));
             }
-            update(&mut cluster, &touched_now.services, changes);
+            update(&mut cluster, &touched_now, changes);
             drop(cluster);
             touched.extend(touched_now);
         }
@@ -120,7 +119,7 @@ impl State {
         let settings = cluster.answered()?;
         Some(ClusterZone {
             name: settings.zone.clone(),
-            is_complete: false,
+            is_complete: cluster.index.knows_all_names(),
             shuffles: settings.shuffles,
             forwards_ds: settings.forwarded.ds,
             ttl_s: settings.ttls.data_s,
@@ -133,22 +132,23 @@ impl State {
 
     /// Goes over to other settings. If they make other records, all are made anew.
     fn follow(&self, settings: ZoneSettings, changes: &mut Vec<Change>) {
-        let names = {
+        let table = {
             let cluster = self.read();
             let new = match &settings {
                 ZoneSettings::Answered(settings) => Some(settings),
-                ZoneSettings::Forwarded { .. } => None,
+                ZoneSettings::Forwarded(_) => None,
             };
-            let shape =
-                |of: &ClusterSettings| (of.zone.clone(), of.endpoints == EndpointNames::None);
-            let is_same = cluster.answered().map(shape) == new.map(shape);
-            (!is_same).then(|| new.map_or_else(HashMap::new, |new| all_names(&cluster.index, new)))
+            let is_same = match (cluster.answered(), new) {
+                (Some(old), Some(new)) => makes_same_records(old, new),
+                (old, new) => old.is_none() && new.is_none(),
+            };
+            (!is_same).then(|| new.map_or_else(Table::default, |new| whole(&cluster.index, new)))
         };
         let mut cluster = self.write();
         cluster.settings = Some(settings);
-        let Some(names) = names else { return };
+        let Some(table) = table else { return };
         changes.extend(cluster.table.set_zone(None));
-        let old = mem::replace(&mut cluster.table, Table { zone: None, names }).names;
+        let old = mem::replace(&mut cluster.table, table).names;
         let new = &cluster.table.names;
         let gone = old.into_keys().filter(|name| !new.contains_key(name));
         changes.extend(gone.map(Change::Remove));
@@ -182,30 +182,58 @@ impl State {
                 settings
             }
             Err(reason) => {
-                warn!("{reason}; the last good settings stay");
                 self.corefile_error = Some(reason.clone());
-                last.unwrap_or(ZoneSettings::Forwarded { reason })
+                if let Some(last) = last {
+                    warn!("{reason}; the last good settings stay");
+                    return last;
+                }
+                let zone = self.domain.clone().unwrap_or_else(|| DEFAULT_ZONE.to_owned());
+                let left = LeftZone { zone, cause: Cause::Corefile, reason };
+                let settings = ZoneSettings::Forwarded(left);
+                log_settings(&settings, true);
+                settings
             }
         }
     }
 }
 
-/// Brings the table to what Services are now.
-fn update(cluster: &mut Cluster, services: &BTreeSet<ObjectName>, changes: &mut Vec<Change>) {
+/// Whether the records of the kernel's names are the same under both.
+fn makes_same_records(one: &ClusterSettings, other: &ClusterSettings) -> bool {
+    one.zone == other.zone && one.exposed == other.exposed && one.endpoints == other.endpoints
+}
+
+/// Brings the table to what Services and Namespaces are now.
+fn update(cluster: &mut Cluster, touched: &Touched, changes: &mut Vec<Change>) {
     let Cluster { index, settings: Some(ZoneSettings::Answered(settings)), table } = cluster else {
         return;
     };
-    for service in services {
+    for namespace in &touched.namespaces {
+        if let Some(owner) = namespace_owner_name(namespace, &settings.zone) {
+            let names = namespace_name(index, settings, namespace).into_iter().collect();
+            changes.extend(table.replace(&owner, names));
+        }
+    }
+    for service in &touched.services {
         if let Some(owner) = owner_name(service, &settings.zone) {
-            changes.extend(table.replace(&owner, service_records(index, settings, service)));
+            changes.extend(table.replace(&owner, service_names(index, settings, service)));
         }
     }
 }
 
-/// Returns the records of all Services by their names.
-fn all_names(index: &Index, settings: &ClusterSettings) -> HashMap<String, Arc<NameRecords>> {
-    let records = index.services().filter_map(|it| service_records(index, settings, &it.name));
-    records.map(|records| (records.name.clone(), Arc::new(records))).collect()
+/// Returns the table of all objects, without its zone.
+fn whole(index: &Index, settings: &ClusterSettings) -> Table {
+    let mut table = Table::default();
+    let fixed = fixed_names(settings).into_iter().map(|name| vec![name]);
+    let namespaces = index.names(Kind::Namespace).into_iter();
+    let namespaces = namespaces.filter_map(|it| namespace_name(index, settings, &it.name));
+    let services = index.names(Kind::Service).into_iter();
+    let services = services.map(|it| service_names(index, settings, &it));
+    for names in fixed.chain(namespaces.map(|name| vec![name])).chain(services) {
+        if let Some(owner) = names.first().map(|own| own.name.clone()) {
+            table.replace(&owner, names);
+        }
+    }
+    table
 }
 
 fn log_settings(settings: &ZoneSettings, has_corefile: bool) {
@@ -218,8 +246,8 @@ fn log_settings(settings: &ZoneSettings, has_corefile: bool) {
                 warn!(zone, ttl_s, "no Corefile of CoreDNS found, its defaults are assumed");
             }
         }
-        ZoneSettings::Forwarded { reason } => {
-            warn!("all names of the cluster are left to CoreDNS: {reason}");
+        ZoneSettings::Forwarded(LeftZone { zone, cause, reason }) => {
+            warn!(zone, cause = cause.label(), "the zone is left to CoreDNS: {reason}");
         }
     }
 }

@@ -12,8 +12,16 @@ use crate::{
 
 const PLAIN: &str = ". {\n kubernetes cluster.local {\n ttl 30\n }\n}";
 
-/// Returns changes as text: `zone name ttl serial`, `+name addresses`, `-name`.
+/// Returns changes as text: `zone name ttl serial`, and of Services' own names
+/// `+name addresses`, `-name`.
 fn show(changes: Vec<Change>) -> Vec<String> {
+    // Service, Namespace, `svc`, and two labels of the zone.
+    let is_own = |name: &str| name.split('.').count() == 5;
+    let is_shown = |change: &Change| match change {
+        Change::Zone(_) => true,
+        Change::Put(records) => is_own(&records.name),
+        Change::Remove(name) => is_own(name),
+    };
     let show_one = |change| match change {
         Change::Zone(None) => "zone".to_owned(),
         Change::Zone(Some(zone)) => format!("zone {} {} {}", zone.name, zone.ttl_s, zone.serial),
@@ -24,7 +32,7 @@ fn show(changes: Vec<Change>) -> Vec<String> {
         }
         Change::Remove(name) => format!("-{name}"),
     };
-    changes.into_iter().map(show_one).collect()
+    changes.into_iter().filter(is_shown).map(show_one).collect()
 }
 
 fn apply(state: &mut State, object: Object, now_s: u32) -> Vec<String> {
@@ -184,7 +192,7 @@ fn the_corefile_is_followed() {
         ["zone", "-web.prod.svc.a.org"]
     );
     assert_eq!(state.corefile_error(), None);
-    assert!(matches!(state.settings(), Some(ZoneSettings::Forwarded { .. })));
+    assert!(matches!(state.settings(), Some(ZoneSettings::Forwarded(_))));
 
     assert_eq!(
         apply(&mut state, PLAIN),
@@ -200,6 +208,6 @@ fn a_first_corefile_that_does_not_parse_leaves_all_to_coredns() {
     }
     let event = Event::Listed(Kind::ConfigMap, vec![mk_config_map("{")]);
     assert_eq!(state.apply(event, 100), []);
-    assert!(matches!(state.settings(), Some(ZoneSettings::Forwarded { .. })));
+    assert!(matches!(state.settings(), Some(ZoneSettings::Forwarded(_))));
     assert_eq!(apply(&mut state, mk_config_map(PLAIN), 101), ["zone a.org 30 0"]);
 }

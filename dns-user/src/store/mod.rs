@@ -27,6 +27,8 @@ pub struct Store<S> {
     answers: S,
     /// Names whose last change failed; tried again by [`Self::retry`].
     failed: BTreeSet<String>,
+    /// The zone as the table has it.
+    zone: Option<ClusterZone>,
     zone_failed: bool,
     /// Calls of [`Self::retry`] until something is tried again, and how many there
     /// were before the last try: they double each time it was in vain.
@@ -42,7 +44,14 @@ const PAUSE_MAX: u32 = 63;
 impl<S: AnswerStore> Store<S> {
     /// Takes a store with whatever is installed in it.
     pub fn new(answers: S) -> Self {
-        Self { answers, failed: BTreeSet::new(), zone_failed: false, pause: 0, last_pause: 0 }
+        Self {
+            answers,
+            failed: BTreeSet::new(),
+            zone: None,
+            zone_failed: false,
+            pause: 0,
+            last_pause: 0,
+        }
     }
 
     /// Makes what is installed equal to `table`: for the start, when an earlier
@@ -89,7 +98,7 @@ impl<S: AnswerStore> Store<S> {
             }
         }
         if self.zone_failed {
-            self.set_zone(table.zone.as_ref());
+            self.install_zone();
         }
         let is_better = self.owed() < owed;
         self.last_pause = if is_better { 0 } else { (2 * self.last_pause + 1).min(PAUSE_MAX) };
@@ -108,25 +117,49 @@ impl<S: AnswerStore> Store<S> {
                 let name = &records.name;
                 error!(name, "{reason:#}; it, and more, may be answered in user space");
             }
+            self.owe(&records.name);
             // Rather no answer than an old one.
-            self.remove(&records.name);
-            self.failed.insert(records.name.clone());
+            if let Err(reason) = self.answers.remove(&records.name) {
+                error!(name = records.name, "{reason:#}; trying again");
+            }
         } else {
-            self.failed.remove(&records.name);
+            self.settle(&records.name);
         }
     }
 
     fn remove(&mut self, name: &str) {
         if let Err(reason) = self.answers.remove(name) {
             error!(name, "{reason:#}; trying again");
-            self.failed.insert(name.to_owned());
+            self.owe(name);
         } else {
-            self.failed.remove(name);
+            self.settle(name);
+        }
+    }
+
+    /// While a name is owed, no other one is denied for not being there.
+    fn owe(&mut self, name: &str) {
+        if self.failed.insert(name.to_owned()) && self.failed.len() == 1 {
+            self.install_zone();
+        }
+    }
+
+    fn settle(&mut self, name: &str) {
+        if self.failed.remove(name) && self.failed.is_empty() {
+            self.install_zone();
         }
     }
 
     fn set_zone(&mut self, zone: Option<&ClusterZone>) {
-        let set = self.answers.set_zone(zone);
+        self.zone = zone.cloned();
+        self.install_zone();
+    }
+
+    fn install_zone(&mut self) {
+        let mut zone = self.zone.clone();
+        if let Some(zone) = &mut zone {
+            zone.is_complete &= self.failed.is_empty();
+        }
+        let set = self.answers.set_zone(zone.as_ref());
         self.zone_failed = set.is_err();
         if let Err(reason) = set {
             error!("{reason:#}; trying again");

@@ -24,6 +24,8 @@ struct Installed {
     is_full: Rc<Cell<bool>>,
     puts: Rc<Cell<u32>>,
     is_broken: Rc<Cell<bool>>,
+    /// Whether other names are denied.
+    is_complete: Rc<Cell<bool>>,
 }
 
 impl AnswerStore for Installed {
@@ -59,6 +61,7 @@ impl AnswerStore for Installed {
         let name = zone.map(|zone| zone.name.clone()).unwrap_or_default();
         *self.zone_name.borrow_mut() = name;
         self.zone.set(zone.map(|zone| zone.ttl_s));
+        self.is_complete.set(zone.is_some_and(|zone| zone.is_complete));
         Ok(())
     }
 }
@@ -95,7 +98,12 @@ fn table(names: &[(&str, u8)]) -> Table {
         soa_minimum_s: 30,
         serial: 1,
     };
-    Table { zone: Some(zone), names: names.collect() }
+    let mut table = Table::default();
+    for (name, records) in names {
+        table.replace(&name, vec![NameRecords::clone(&records)]);
+    }
+    table.set_zone(Some(zone));
+    table
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The records of the kernel's names.
 
-use super::super::service_records;
+use super::super::{fixed_names, namespace_name, service_names};
 use crate::{
     corefile::{ClusterSettings, ZoneSettings, cluster_zone},
     index::Index,
@@ -18,9 +18,9 @@ fn mk_settings() -> ClusterSettings {
     }
 }
 
-fn mk_records(name: &str, a: &[&str], aaaa: &[&str]) -> NameRecords {
+fn mk_records(name: &str, kind: NameKind, a: &[&str], aaaa: &[&str]) -> NameRecords {
     NameRecords {
-        kind: NameKind::ClusterIp,
+        kind,
         name: name.into(),
         a: a.iter().map(|ip| ip.parse().unwrap()).collect(),
         aaaa: aaaa.iter().map(|ip| ip.parse().unwrap()).collect(),
@@ -38,8 +38,8 @@ struct Case {
     given: Vec<Object>,
     /// The Service `namespace/name` that is asked for.
     query: &'static str,
-    /// A and AAAA; None when left to CoreDNS.
-    expect: Option<(&'static [&'static str], &'static [&'static str])>,
+    /// What it is, A and AAAA; None when it does not exist.
+    expect: Option<(NameKind, &'static [&'static str], &'static [&'static str])>,
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn services_with_cluster_ips() {
             name: "one clusterIP",
             given: vec![prod(), mk_service("prod/api", "10.96.1.2")],
             query: "prod/api",
-            expect: Some((&["10.96.1.2"], &[])),
+            expect: Some((NameKind::ClusterIp, &["10.96.1.2"], &[])),
         },
         Case {
             name: "both families, endpoints irrelevant",
@@ -60,25 +60,25 @@ fn services_with_cluster_ips() {
                 mk_slice("prod/web-4", "web", "10.244.1.11"),
             ],
             query: "prod/web",
-            expect: Some((&["10.96.1.1"], &["fd00:10:96::1:1"])),
+            expect: Some((NameKind::ClusterIp, &["10.96.1.1"], &["fd00:10:96::1:1"])),
         },
         Case {
             name: "IPv6 only",
             given: vec![prod(), mk_service("prod/v6only", "fd00:10:96::2:2")],
             query: "prod/v6only",
-            expect: Some((&[], &["fd00:10:96::2:2"])),
+            expect: Some((NameKind::ClusterIp, &[], &["fd00:10:96::2:2"])),
         },
         Case {
             name: "not allocated",
             given: vec![prod(), mk_service("prod/new", "")],
             query: "prod/new",
-            expect: None,
+            expect: Some((NameKind::Unknown, &[], &[])),
         },
         Case {
             name: "an alias",
             given: vec![prod(), mk_external_name("prod/ext", "www.example.com")],
             query: "prod/ext",
-            expect: None,
+            expect: Some((NameKind::Alias, &[], &[])),
         },
         Case {
             name: "no Namespace",
@@ -110,7 +110,11 @@ fn headless_services() {
                 mk_slice("prod/dual-6", "dual", "fd00:10:244:4::1,fd00:10:244:4::1"),
             ],
             query: "prod/dual",
-            expect: Some((&["10.244.4.2", "10.244.4.1", "10.244.4.3"], &["fd00:10:244:4::1"])),
+            expect: Some((
+                NameKind::Headless,
+                &["10.244.4.2", "10.244.4.1", "10.244.4.3"],
+                &["fd00:10:244:4::1"],
+            )),
         },
         Case {
             name: "headless without a slice",
@@ -137,7 +141,7 @@ fn headless_services() {
                 mk_fqdn_slice("prod/fq-b", "fq"),
             ],
             query: "prod/fq",
-            expect: None,
+            expect: Some((NameKind::Unknown, &[], &[])),
         },
         Case {
             name: "a malformed slice",
@@ -148,7 +152,7 @@ fn headless_services() {
                 mk_unusable(Kind::EndpointSlice, "prod/db-b", Some("db")),
             ],
             query: "prod/db",
-            expect: None,
+            expect: Some((NameKind::Unknown, &[], &[])),
         },
         Case {
             name: "a slice of no Service",
@@ -168,7 +172,59 @@ fn check<const N: usize>(cases: [Case; N]) {
         }
         let service = mk_name(case.query);
         let name = format!("{}.{}.svc.cluster.local", service.name, service.namespace);
-        let expect = case.expect.map(|(a, aaaa)| mk_records(&name, a, aaaa));
-        assert_eq!(service_records(&index, &mk_settings(), &service), expect, "{}", case.name);
+        let expect = case.expect.map(|(kind, a, aaaa)| mk_records(&name, kind, a, aaaa));
+        let names = service_names(&index, &mk_settings(), &service);
+        assert_eq!(names.first(), expect.as_ref(), "{}", case.name);
     }
+}
+
+#[test]
+fn endpoints_of_headless_services_have_names() {
+    let mut index = Index::default();
+    for object in [
+        mk_namespace("prod"),
+        mk_service("prod/db", "None"),
+        mk_slice("prod/db-a", "db", "10.244.4.1,10.244.4.2"),
+        mk_slice("prod/db-b", "db", "10.244.4.1,fd00::1"),
+        mk_service("prod/web", "10.96.1.1"),
+        mk_slice("prod/web-a", "web", "10.244.4.1"),
+    ] {
+        index.apply(Event::Apply(object));
+    }
+    let names = |service| service_names(&index, &mk_settings(), &mk_name(service));
+    let endpoint = |label: &str, a: &[&str], aaaa: &[&str]| {
+        mk_records(&format!("{label}.db.prod.svc.cluster.local"), NameKind::Endpoint, a, aaaa)
+    };
+    assert_eq!(
+        names("prod/db")[1..],
+        [
+            endpoint("10-244-4-1", &["10.244.4.1"], &[]),
+            endpoint("10-244-4-2", &["10.244.4.2"], &[]),
+            endpoint("fd00--1", &[], &["fd00::1"]),
+        ]
+    );
+    assert_eq!(names("prod/web").len(), 1, "those of others are in user space");
+}
+
+#[test]
+fn names_without_records() {
+    let mut index = Index::default();
+    index.apply(Event::Apply(mk_namespace("prod")));
+    index.apply(Event::Apply(mk_unusable(Kind::Namespace, "/odd", None)));
+    let name = |namespace| namespace_name(&index, &mk_settings(), namespace);
+    let expect =
+        |label: &str, kind| Some(mk_records(&format!("{label}.svc.cluster.local"), kind, &[], &[]));
+    assert_eq!(name("prod"), expect("prod", NameKind::Empty));
+    assert_eq!(name("nosuch"), None);
+    assert_eq!(name("odd"), expect("odd", NameKind::Unknown));
+    assert!(!index.knows_all_names(), "what is in a malformed Namespace is unknown");
+
+    let fixed = fixed_names(&mk_settings());
+    let of = |wanted| {
+        let names = fixed.iter().filter(move |name| name.kind == wanted);
+        names.map(|name| name.name.as_str()).collect::<Vec<_>>()
+    };
+    assert_eq!(of(NameKind::Apex), ["cluster.local"]);
+    assert_eq!(of(NameKind::Empty), ["svc.cluster.local", "pod.cluster.local"]);
+    assert_eq!(of(NameKind::Unknown), ["dns-version.cluster.local", "ns.dns.cluster.local"]);
 }
