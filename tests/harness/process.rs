@@ -17,7 +17,7 @@ use tempfile::NamedTempFile;
 use crate::wait::poll_until;
 
 /// How long a process may take to end after SIGTERM, and after SIGKILL.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(10);
 /// How long a short command may take.
 const RUN_LIMIT: Duration = Duration::from_mins(1);
 /// How much of the output is shown when something fails, in octets.

@@ -103,31 +103,36 @@ fn names_outside_the_cluster_go_upstream() {
     for (qtype, address) in [(qtype::A, "192.0.2.80"), (qtype::AAAA, "2001:db8::80")] {
         let query = Query::new("www.example.com", qtype);
         let before = (rig.upstream.udp_queries(), rig.upstream.tcp_queries());
-        let response = passed_up(&rig, &agent, &query, Outcome::NotInMap);
+        let response = ask_both(&rig, &agent, &query, Outcome::NotInMap);
         assert_answers("www.example.com", &response, &[address]);
         assert!(rig.upstream.udp_queries() > before.0);
         assert!(rig.upstream.tcp_queries() > before.1);
     }
 }
 
-/// What the kernel leaves to the agent, the agent decides: nobody else is asked.
+/// Names without records are decided in the kernel or by the agent, which say the
+/// same: nobody else is asked.
 #[test]
 fn names_of_the_cluster_are_decided_here() {
     let Some(rig) = rig("decided", &[]) else { return };
     let agent = rig.start(&[]);
     let cases = [
-        ("nosuch.shop.svc.cluster.local", qtype::A, Outcome::NotInMap, ResponseCode::NXDomain),
+        ("nosuch.shop.svc.cluster.local", qtype::A, Outcome::NxdomainA, ResponseCode::NXDomain),
         (
             "www.example.com.shop.svc.cluster.local",
-            qtype::A,
-            Outcome::NotInMap,
+            qtype::AAAA,
+            Outcome::NxdomainAaaa,
             ResponseCode::NXDomain,
         ),
-        ("shop.svc.cluster.local", qtype::A, Outcome::NotInMap, ResponseCode::NoError),
-        ("web.shop.svc.cluster.local", qtype::TXT, Outcome::OtherType, ResponseCode::NoError),
+        ("svc.cluster.local", qtype::TXT, Outcome::NxdomainOther, ResponseCode::NXDomain),
+        ("shop.svc.cluster.local", qtype::A, Outcome::NodataA, ResponseCode::NoError),
+        ("web.shop.svc.cluster.local", qtype::TXT, Outcome::NodataOther, ResponseCode::NoError),
+        ("x.web.shop.svc.cluster.local", qtype::A, Outcome::AgentOnly, ResponseCode::NXDomain),
+        ("a.b.web.shop.svc.cluster.local", qtype::SRV, Outcome::AgentOnly, ResponseCode::NXDomain),
+        ("x.pod.cluster.local", qtype::A, Outcome::NotInMap, ResponseCode::NXDomain),
     ];
     for (name, qtype, outcome, rcode) in cases {
-        let response = passed_up(&rig, &agent, &Query::new(name, qtype), outcome);
+        let response = ask_both(&rig, &agent, &Query::new(name, qtype), outcome);
         let message = response.message();
         assert_eq!(message.metadata.response_code, rcode, "{response}");
         assert!(message.metadata.authoritative, "{response}");
@@ -138,7 +143,7 @@ fn names_of_the_cluster_are_decided_here() {
 }
 
 /// Asks over UDP, which ends so in the kernel, and over TCP; both say the same.
-fn passed_up(rig: &Rig, agent: &Agent<'_>, query: &Query, outcome: Outcome) -> Response {
+fn ask_both(rig: &Rig, agent: &Agent<'_>, query: &Query, outcome: Outcome) -> Response {
     let (response, counted) = agent.counted(|| ask(rig.pod.namespace(), SERVER, query));
     assert_eq!(counted, once(&[outcome]), "{query:?}");
     let (over_tcp, counted) = agent.counted(|| rig.ask_tcp(query));

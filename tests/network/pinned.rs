@@ -92,7 +92,7 @@ fn bpftool_shows_names_as_text() {
         "\"v4_count\": 1",
         "\"v6_count\": 1",
         "\"v4_count\": 2",
-        "\"flags\": 0",
+        "\"flags\": 32",
         "\"zone\": 0",
         "\"generation\": ",
         "\"generation_end\": ",
@@ -102,7 +102,7 @@ fn bpftool_shows_names_as_text() {
     }
     assert!(dump("ZONES").contains("\"name\": \"cluster.local\""));
     let settings = dump("SETTINGS");
-    for part in ["\"layout_version\": ", "\"seed\": ", "\"local_ips\": "] {
+    for part in ["\"layout_version\": ", "\"seed\": ", "\"local_v4\": ", "\"local_v6\": "] {
         assert!(settings.contains(part), "{part} is not in\n{settings}");
     }
     assert!(dump("LEASE").contains("\"serve_until_ns\": "));

@@ -75,6 +75,9 @@ pub fn service_names(
     service: &ObjectName,
 ) -> Vec<NameRecords> {
     let Some(name) = owner_name(service, &settings.zone) else { return Vec::new() };
+    if !index.has_service(service) {
+        return Vec::new();
+    }
     let candidates = match candidates::find_own(View { index, settings }, service) {
         Ok(candidates) => candidates,
         Err(Failure::NoSuchName) => return Vec::new(),

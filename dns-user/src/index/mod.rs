@@ -164,6 +164,11 @@ impl Index {
         existing.map(|(name, _)| name.as_str())
     }
 
+    /// Whether a Service object of that name exists, malformed or not.
+    pub fn has_service(&self, name: &ObjectName) -> bool {
+        self.service(name).is_some() || self.unusables.has(Kind::Service, name)
+    }
+
     /// Returns a Service.
     pub fn service(&self, name: &ObjectName) -> Option<&Service> {
         self.entry(name)?.service.as_ref()
@@ -232,7 +237,7 @@ impl Index {
                 let labels = Some(labels);
                 if contents.labels != labels {
                     contents.labels = labels;
-                    contents.touch_all(&name, touched);
+                    self.touch_namespace(&name, touched);
                 }
             }
             Object::Service(service) => self.apply_service(service, touched),
@@ -257,29 +262,34 @@ impl Index {
 
     /// Touches what a mark, come or gone, may change.
     fn touch_unusable(&self, mark: &Unusable, touched: &mut Touched) {
-        let named = |name: &str| ObjectName {
-            namespace: mark.name.namespace.clone(),
-            name: name.to_owned(),
-        };
+        let ObjectName { namespace, name } = &mark.name;
+        let named = |name: &str| ObjectName { namespace: namespace.clone(), name: name.to_owned() };
         match (mark.kind, &mark.service) {
-            (Kind::Service, _) => touched.touch(mark.name.clone()),
+            (Kind::Service, _) if !name.is_empty() => touched.touch(mark.name.clone()),
             (Kind::EndpointSlice, Some(service)) => touched.touch(named(service)),
-            (Kind::EndpointSlice, None) => {
+            (Kind::Service | Kind::EndpointSlice, _) => {
                 touched.is_data = true;
-                for (namespace, contents) in &self.namespaces {
-                    if ["", namespace].contains(&mark.name.namespace.as_str()) {
-                        contents.touch_all(namespace, touched);
-                    }
-                }
+                self.touch_namespace(namespace, touched);
             }
             (Kind::Namespace, _) => {
-                touched.namespaces.insert(mark.name.name.clone());
-                if let Some(contents) = self.namespaces.get(&mark.name.name) {
-                    contents.touch_all(&mark.name.name, touched);
-                }
+                touched.namespaces.insert(name.clone());
+                self.touch_namespace(name, touched);
             }
             (Kind::ConfigMap, _) => touched.corefile = true,
         }
+    }
+
+    /// Touches a Namespace with all that is in it; every one when its name is
+    /// empty, which stands for one that is not known.
+    fn touch_namespace(&self, name: &str, touched: &mut Touched) {
+        if name.is_empty() {
+            self.namespaces.iter().for_each(|(name, contents)| contents.touch_all(name, touched));
+        } else if let Some(contents) = self.namespaces.get(name) {
+            contents.touch_all(name, touched);
+        }
+        let malformed = self.unusables.names(Kind::Service);
+        let malformed = malformed.filter(|it| name.is_empty() || it.namespace == name);
+        touched.services.extend(malformed.cloned());
     }
 
     fn apply_service(&mut self, service: Service, touched: &mut Touched) {
@@ -320,7 +330,7 @@ impl Index {
                 if let Some(contents) = self.namespaces.get_mut(&name.name)
                     && contents.labels.take().is_some()
                 {
-                    contents.touch_all(&name.name, touched);
+                    self.touch_namespace(&name.name, touched);
                 }
                 self.forget_if_empty(&name.name);
             }

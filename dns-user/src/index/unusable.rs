@@ -33,6 +33,11 @@ impl Unusables {
         self.marks.keys().filter(move |(other, _)| *other == kind).map(|(_, name)| name)
     }
 
+    /// Whether a malformed object has exactly that kind and name.
+    pub(super) fn has(&self, kind: Kind, name: &ObjectName) -> bool {
+        self.marks.contains_key(&(kind, name.clone()))
+    }
+
     /// Whether a malformed object may be the one of that kind and name.
     pub(super) fn may_be(&self, kind: Kind, name: &ObjectName) -> bool {
         let is_it = |namespace: &str, name: &str| {
