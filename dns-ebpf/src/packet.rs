@@ -38,6 +38,7 @@ impl Packet {
 
     /// Returns the packet without its first octets, of which there are `skipped`.
     #[inline(always)]
+    #[must_use]
     pub fn skip(self, skipped: u64) -> Self {
         Self { data: advance(self.data, skipped), end: self.end }
     }

@@ -94,7 +94,7 @@ pub fn plan(
     }
     let addresses = |count: u64| {
         let first = if count > 1 && zone.flags & zone_flags::ROTATES != 0 {
-            u64::from(random()) * count >> 32
+            (u64::from(random()) * count) >> 32
         } else {
             0
         };
