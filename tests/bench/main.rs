@@ -1,17 +1,33 @@
 //! `cargo xtask bench`: what an answer costs, next to floors measured in the
 //! same run on the same machine.
 #![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "figures for people, far from the limits of their types"
+)]
+#![expect(
     clippy::expect_used,
     clippy::unwrap_used,
     reason = "a benchmark that cannot go on panics with a message"
 )]
 
+mod machine;
+mod report;
+
+mod attached;
+mod test_run;
+
+mod idle;
+mod map;
 mod memory;
 mod prog;
+mod veth;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use dns_user::args::Output;
 use harness::kernel;
 
 /// Benchmarks of nodedns.
@@ -19,9 +35,9 @@ use harness::kernel;
 struct Arguments {
     #[command(subcommand)]
     bench: Bench,
-    /// Print JSON instead of a table.
-    #[arg(long, global = true)]
-    json: bool,
+    /// Form of the output.
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Text)]
+    output: Output,
 }
 
 #[derive(Subcommand)]
@@ -29,6 +45,12 @@ enum Bench {
     /// Nanoseconds per query in the program, by `BPF_PROG_TEST_RUN`, and what
     /// the verifier went through.
     Prog,
+    /// What a hit costs more as the number of names grows.
+    Map(map::Arguments),
+    /// What packets cost that are not DNS.
+    Idle(idle::Arguments),
+    /// Queries from a pod: rate, latency and CPU time, against floors and CoreDNS.
+    Veth(veth::Arguments),
     /// Octets per name in the kernel.
     Memory,
 }
@@ -38,25 +60,13 @@ fn main() -> ExitCode {
     if !kernel::require(kernel::DATAPATH) {
         return ExitCode::FAILURE;
     }
+    let json = arguments.output == Output::Json;
     match arguments.bench {
-        Bench::Prog => prog::run(arguments.json),
-        Bench::Memory => memory::run(arguments.json),
+        Bench::Prog => prog::run(json),
+        Bench::Map(arguments) => map::run(&arguments, json),
+        Bench::Idle(arguments) => idle::run(&arguments, json),
+        Bench::Veth(arguments) => veth::run(&arguments, json),
+        Bench::Memory => memory::run(json),
     }
     ExitCode::SUCCESS
-}
-
-/// The machine and the kernel that a result belongs to.
-fn machine() -> String {
-    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let cpus = read("/proc/cpuinfo");
-    let field = |name: &str| {
-        let line = cpus.lines().find(|line| line.starts_with(name));
-        line.and_then(|line| line.split(": ").nth(1)).unwrap_or("unknown").to_owned()
-    };
-    let count = cpus.lines().filter(|line| line.starts_with("processor")).count();
-    format!(
-        "Linux {}, {count} x {}",
-        read("/proc/sys/kernel/osrelease").trim(),
-        field("model name")
-    )
 }

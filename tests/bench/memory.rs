@@ -9,7 +9,7 @@ use dns_user::{
 };
 use harness::node::LOCAL_IP;
 
-use crate::machine;
+use crate::{machine::Machine, report};
 
 const NAMES: u32 = 100_000;
 
@@ -28,14 +28,12 @@ pub(crate) fn run(json: bool) {
         loaded.answers.put(&records).unwrap();
     }
     let octets = slab_octets().saturating_sub(before) / u64::from(NAMES);
-    if json {
-        let report = serde_json::json!({
-            "machine": machine(), "names": NAMES, "octets_per_name": octets,
-        });
-        println!("{report:#}");
-    } else {
-        println!("{}\n{NAMES} names, {octets} octets each", machine());
-    }
+    let machine = Machine::look();
+    let text = format!("{machine}\n{NAMES} names, {octets} octets each");
+    let report = serde_json::json!({
+        "machine": machine, "names": NAMES, "octets_per_name": octets,
+    });
+    report::print(json, &report, text);
 }
 
 /// Memory in the kernel's slabs.

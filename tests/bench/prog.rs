@@ -1,209 +1,198 @@
 //! Nanoseconds per query in the program.
 
-use std::net::Ipv4Addr;
+use std::{fmt, net::Ipv4Addr};
 
-use aya::{TestRun as _, TestRunOptions};
-use comfy_table::Table;
-use dns_ebpf::layout::{programs, settings::Lease};
+use dns_ebpf::layout::programs;
 use dns_user::{
-    datapath::load::{LoadOptions, Loaded, load},
-    records::{ClusterZone, NameKind, NameRecords},
+    datapath::load::Loaded,
+    records::{NameKind, NameRecords},
     store::AnswerStore as _,
 };
-use harness::{
-    node::LOCAL_IP,
-    packet::{
-        frame::{Frame, Transport},
-        query::{Edns, Query, qtype},
-    },
+use harness::packet::{
+    frame::{Frame, Transport},
+    query::{Edns, Query, qtype},
 };
 use serde::Serialize;
 
-use crate::machine;
+use crate::{
+    machine::{self, Machine},
+    report,
+    test_run::{Effort, Nanoseconds, Restoring, is_answered, time},
+};
 
-/// Test runs of so many repeats each; the least of them counts.
-const ROUNDS: u32 = 15;
-const REPEATS: u32 = 20_000;
+const EFFORT: Effort = Effort { rounds: 5, repeats: 500_000 };
+
 const NAME_36: &str = "kubernetes.default.svc.cluster.local";
+const TWO: &str = "two.production.svc.cluster.local";
+const EIGHT: &str = "eight.production.svc.cluster.local";
+const SIX: &str = "six.production.svc.cluster.local";
+const SIXES: &str = "sixes.production.svc.cluster.local";
 
 #[derive(Serialize)]
 struct Report {
-    machine: String,
+    machine: Machine,
+    effort: Effort,
     verified_instructions: Option<u32>,
     /// The floor: a program that does nothing.
-    empty_ns: u32,
+    empty: Nanoseconds,
     /// The ceiling of any answer: the packet turned around, nothing looked up.
-    reflect_ns: u32,
+    reflect: Nanoseconds,
     cases: Vec<Row>,
 }
 
 #[derive(Serialize)]
 struct Row {
     case: &'static str,
+    answered: bool,
     /// In all, the empty program's time included.
-    ns: u32,
+    ns: Nanoseconds,
+    /// The least, above the empty program's.
     above_empty_ns: i64,
+    /// The least, in terms of the reflect-only program's.
     times_reflect: f64,
+}
+
+/// A frame that is timed.
+struct Case {
+    name: &'static str,
+    frame: Vec<u8>,
+    /// Whether the program has to answer it, or to pass it on.
+    answered: bool,
 }
 
 /// Prints the report.
 pub(crate) fn run(json: bool) {
     let report = measure();
-    if json {
-        println!("{}", serde_json::to_string_pretty(&report).unwrap());
-        return;
-    }
-    let mut table = Table::new();
-    table.load_preset(comfy_table::presets::ASCII_MARKDOWN);
-    table.set_header(["query", "ns", "above empty", "times reflect"]);
-    table.add_row([
-        "(empty program)".to_owned(),
-        report.empty_ns.to_string(),
-        "0".into(),
-        String::new(),
-    ]);
-    table.add_row([
-        "(reflect only)".to_owned(),
-        report.reflect_ns.to_string(),
-        (i64::from(report.reflect_ns) - i64::from(report.empty_ns)).to_string(),
-        "1.0".into(),
-    ]);
-    for Row { case, ns, above_empty_ns, times_reflect } in &report.cases {
-        table.add_row([
-            (*case).to_owned(),
-            ns.to_string(),
-            above_empty_ns.to_string(),
-            format!("{times_reflect:.1}"),
-        ]);
-    }
-    println!("{}\n{table}", report.machine);
-    let verified = report.verified_instructions.map_or("unknown".to_owned(), |n| n.to_string());
-    println!("verified instructions: {verified}");
+    report::print(json, &report, &report);
 }
 
 fn measure() -> Report {
-    // Without restoring, with one and with three.
-    let mut loaded: Vec<Loaded> = [0, 1, 3].map(subject).into_iter().collect();
-    let verified_instructions = loaded[0]
+    let machine = Machine::look();
+    machine::pin();
+    let mut subject = Restoring::new(with_names);
+    let verified_instructions = subject
+        .plain()
         .program_mut(programs::ANSWER)
         .unwrap()
         .info()
         .unwrap()
         .verified_instruction_count();
-    let base = frame(NAME_36, qtype::A, None);
-    let empty_ns = least(&mut loaded[0], programs::EMPTY, &base);
-    let reflect_ns = least_restored(&mut loaded, programs::REFLECT, &base);
-    let cases = cases().into_iter().map(|(case, frame, answered)| {
+    let base = octets(NAME_36, qtype::A);
+    let empty = time(subject.plain(), programs::EMPTY, &base, EFFORT);
+    let reflect = subject.time(programs::REFLECT, &base, EFFORT);
+    let cases = cases().into_iter().map(|Case { name, frame, answered }| {
+        let is_answered = is_answered(subject.plain(), &frame);
+        assert_eq!(is_answered, answered, "{name}: the case is not what it says");
         let ns = if answered {
-            least_restored(&mut loaded, programs::ANSWER, &frame)
+            subject.time(programs::ANSWER, &frame, EFFORT)
         } else {
-            least(&mut loaded[0], programs::ANSWER, &frame)
+            time(subject.plain(), programs::ANSWER, &frame, EFFORT)
         };
         Row {
-            case,
+            case: name,
+            answered,
             ns,
-            above_empty_ns: i64::from(ns) - i64::from(empty_ns),
-            times_reflect: f64::from(ns) / f64::from(reflect_ns),
+            above_empty_ns: i64::from(ns.least) - i64::from(empty.least),
+            times_reflect: f64::from(ns.least) / f64::from(reflect.least),
         }
     });
     let cases = cases.collect();
-    Report { machine: machine(), verified_instructions, empty_ns, reflect_ns, cases }
+    Report { machine, effort: EFFORT, verified_instructions, empty, reflect, cases }
 }
 
-/// Query, frame, and whether it is answered.
-fn cases() -> Vec<(&'static str, Vec<u8>, bool)> {
-    let edns = || Some(Edns::default());
-    let long = format!("{}.{}.svc.cluster.local", "l".repeat(60), "m".repeat(41));
-    let tcp = Frame { transport: Transport::Tcp, ..frame_of(NAME_36, qtype::A, None) };
-    let other = Frame { destination: NODE.into(), ..frame_of(NAME_36, qtype::A, None) };
+/// What is timed; a kind of answer that the program learns gets its rows here.
+fn cases() -> Vec<Case> {
+    let answered = |name, frame| Case { name, frame, answered: true };
+    let passed_on = |name, frame| Case { name, frame, answered: false };
+    let edns = |name, qtype| {
+        Frame::with_query(&Query::new(name, qtype).with_edns(Edns::default())).octets()
+    };
+    let tcp = Frame { transport: Transport::Tcp, ..frame(NAME_36, qtype::A) };
+    let other = Frame { destination: NODE.into(), ..frame(NAME_36, qtype::A) };
     vec![
-        ("A, 36 octets", frame(NAME_36, qtype::A, None), true),
-        (
-            "A, 36 octets, mixed case",
-            frame("KuBeRnEtEs.Default.svc.cluster.local", qtype::A, None),
-            true,
-        ),
-        ("A, 36 octets, EDNS", frame(NAME_36, qtype::A, edns()), true),
-        ("A, 8 addresses", frame("eight.prod.svc.cluster.local", qtype::A, None), true),
-        ("A, 120 octets", frame(&long, qtype::A, None), true),
-        ("AAAA, 2 addresses", frame("sixes.prod.svc.cluster.local", qtype::AAAA, None), true),
-        ("AAAA, NODATA", frame(NAME_36, qtype::AAAA, None), true),
-        ("passed on: not in the map", frame("www.example.com", qtype::A, None), false),
-        ("passed on: other type", frame(NAME_36, qtype::SRV, None), false),
-        ("passed on: TCP", tcp.octets(), false),
-        ("passed on: other address", other.octets(), false),
+        answered("A, 36 octets", octets(NAME_36, qtype::A)),
+        answered("A, mixed case", octets("KuBeRnEtEs.Default.svc.cluster.local", qtype::A)),
+        answered("A, EDNS", edns(NAME_36, qtype::A)),
+        answered("A x2", octets(TWO, qtype::A)),
+        answered("A x8", octets(EIGHT, qtype::A)),
+        answered("A x8, EDNS", edns(EIGHT, qtype::A)),
+        answered("A, 120 octets", octets(&name_120(), qtype::A)),
+        answered("AAAA x1", octets(SIX, qtype::AAAA)),
+        answered("AAAA x2", octets(SIXES, qtype::AAAA)),
+        answered("NODATA, asked for AAAA", octets(NAME_36, qtype::AAAA)),
+        answered("NODATA, asked for A", octets(SIX, qtype::A)),
+        answered("NODATA, EDNS", edns(NAME_36, qtype::AAAA)),
+        passed_on("miss: a foreign name", octets("www.example.com", qtype::A)),
+        passed_on("miss: an odd type", octets(NAME_36, qtype::ANY)),
+        passed_on("not ours: TCP", tcp.octets()),
+        passed_on("not ours: another address", other.octets()),
     ]
 }
 
 const NODE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 
-fn frame_of(name: &str, qtype: u16, edns: Option<Edns>) -> Frame {
-    Frame::with_query(&Query { edns, ..Query::new(name, qtype) })
+/// A name of 120 octets on the wire.
+fn name_120() -> String {
+    let name = format!("{}.{}.svc.cluster.local", "l".repeat(60), "m".repeat(39));
+    assert_eq!(name.len() + 2, 120, "{name}");
+    name
 }
 
-fn frame(name: &str, qtype: u16, edns: Option<Edns>) -> Vec<u8> {
-    frame_of(name, qtype, edns).octets()
+fn frame(name: &str, qtype: u16) -> Frame {
+    Frame::with_query(&Query::new(name, qtype))
 }
 
-fn subject(restores: u32) -> Loaded {
-    let local_ips = [LOCAL_IP.into()];
-    let options = LoadOptions { restores, ..LoadOptions::new(None, &local_ips) };
-    let mut loaded = load(&options).expect("the program loads");
-    let zone = ClusterZone {
-        name: "cluster.local".to_owned(),
-        is_complete: true,
-        shuffles: false,
-        forwards_ds: false,
-        ttl_s: 30,
-        soa_ttl_s: 30,
-        negative_ttl_s: 30,
-        soa_minimum_s: 30,
-        serial: 1,
-    };
-    loaded.answers.set_zone(Some(&zone)).unwrap();
-    loaded.lease.set(Lease { alive_until_ns: u64::MAX, serve_until_ns: u64::MAX }).unwrap();
+fn octets(name: &str, qtype: u16) -> Vec<u8> {
+    frame(name, qtype).octets()
+}
+
+fn with_names(mut loaded: Loaded) -> Loaded {
     let v4 = |count: u8| (1..=count).map(|n| Ipv4Addr::new(10, 96, 0, n)).collect();
     let v6 = |count: u16| (1..=count).map(|n| [0xfd00, 0, 0, 0, 0, 0, 0, n].into()).collect();
-    let long = format!("{}.{}.svc.cluster.local", "l".repeat(60), "m".repeat(41));
     for (name, a, aaaa) in [
         (NAME_36, 1, 0),
-        ("eight.prod.svc.cluster.local", 8, 0),
-        ("sixes.prod.svc.cluster.local", 0, 2),
-        (&*long, 1, 0),
+        (TWO, 2, 0),
+        (EIGHT, 8, 0),
+        (SIX, 0, 1),
+        (SIXES, 0, 2),
+        (&*name_120(), 1, 0),
     ] {
-        loaded
-            .answers
-            .put(&NameRecords {
-                name: name.to_owned(),
-                kind: NameKind::ClusterIp,
-                a: v4(a),
-                aaaa: v6(aaaa),
-            })
-            .unwrap();
+        let records = NameRecords {
+            name: name.to_owned(),
+            kind: NameKind::ClusterIp,
+            a: v4(a),
+            aaaa: v6(aaaa),
+        };
+        loaded.answers.put(&records).unwrap();
     }
     let loaded = loaded.with_program(programs::EMPTY).unwrap();
     loaded.with_program(programs::REFLECT).unwrap()
 }
 
-/// A reply is turned into its query again once or three times: half the
-/// difference is what that costs, and is taken off.
-fn least_restored(loaded: &mut [Loaded], program: &str, frame: &[u8]) -> u32 {
-    let once = least(&mut loaded[1], program, frame);
-    let thrice = least(&mut loaded[2], program, frame);
-    once.saturating_sub(thrice.saturating_sub(once) / 2)
-}
-
-fn least(loaded: &mut Loaded, program: &str, frame: &[u8]) -> u32 {
-    let mut out = vec![0; 4096];
-    let mut run = || {
-        let options = TestRunOptions {
-            data_in: Some(frame),
-            data_out: Some(&mut out),
-            repeat: REPEATS,
-            ..TestRunOptions::default()
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Effort { rounds, repeats } = self.effort;
+        let row = |name: &str, ns: Nanoseconds| {
+            let Nanoseconds { least, median } = ns;
+            let above = i64::from(least) - i64::from(self.empty.least);
+            let times = f64::from(least) / f64::from(self.reflect.least);
+            let figures = [least.to_string(), median.to_string(), above.to_string()];
+            let [least, median, above] = figures;
+            [name.to_owned(), least, median, above, format!("{times:.1}")]
         };
-        let result = loaded.program_mut(program).unwrap().test_run(options).unwrap();
-        u32::try_from(result.duration.as_nanos()).unwrap()
-    };
-    (0..ROUNDS).map(|_| run()).min().unwrap()
+        let floors = [row("(empty program)", self.empty), row("(reflect only)", self.reflect)];
+        let cases = self.cases.iter().map(|Row { case, ns, .. }| row(case, *ns));
+        let table = report::table(
+            ["query", "ns", "median", "above empty", "times reflect"],
+            floors.into_iter().chain(cases).collect(),
+        );
+        writeln!(f, "{}", self.machine)?;
+        writeln!(
+            f,
+            "least and median of {rounds} x {repeats} test runs, putting the query back taken off"
+        )?;
+        writeln!(f, "{table}")?;
+        let verified = self.verified_instructions.map_or("unknown".to_owned(), |n| n.to_string());
+        write!(f, "verified instructions: {verified}")
+    }
 }

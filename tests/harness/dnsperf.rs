@@ -1,6 +1,11 @@
 //! dnsperf: queries from a pod as fast as they are answered.
 
-use std::{fmt, io::Write as _, net::IpAddr, time::Duration};
+use std::{
+    fmt,
+    io::{BufWriter, Write as _},
+    net::IpAddr,
+    time::Duration,
+};
 
 use tempfile::NamedTempFile;
 
@@ -12,12 +17,49 @@ const TIMEOUT_S: u64 = 2;
 /// How much longer than its own time and its last time-out it may take.
 const SLACK: Duration = Duration::from_secs(20);
 
+/// What is asked, over and over. Dropping it removes the file.
+#[derive(Debug)]
+pub struct Questions(NamedTempFile);
+
+impl Questions {
+    /// Writes questions (`NAME TYPE`), one to a line.
+    #[track_caller]
+    pub fn new(questions: impl IntoIterator<Item = impl fmt::Display>) -> Self {
+        let mut file = BufWriter::new(NamedTempFile::new().expect("a scratch file"));
+        for question in questions {
+            writeln!(file, "{question}").expect("a scratch file");
+        }
+        Self(file.into_inner().expect("a scratch file"))
+    }
+}
+
+/// How it is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// For how long, in seconds.
+    pub seconds: u64,
+    /// Threads that ask.
+    pub threads: u32,
+    /// Sockets that ask, shared out among the threads.
+    pub clients: u32,
+    /// Most queries per second; as fast as they are answered without.
+    pub queries_per_s: Option<u64>,
+}
+
+impl Load {
+    /// As fast as they are answered, by one thread.
+    pub fn for_seconds(seconds: u64) -> Self {
+        Self { seconds, threads: 1, clients: 4, queries_per_s: None }
+    }
+}
+
 /// A running dnsperf. Dropping it ends it.
 #[derive(Debug)]
 pub struct Dnsperf {
     child: Child,
     seconds: u64,
-    _questions: NamedTempFile,
+    /// Kept for as long as it is read.
+    _questions: Option<Questions>,
 }
 
 /// What it has counted.
@@ -38,13 +80,24 @@ impl Dnsperf {
     /// (`NAME TYPE`) over and over.
     #[track_caller]
     pub fn start(pod: &Pod, server: IpAddr, questions: &[&str], seconds: u64) -> Self {
-        let mut file = NamedTempFile::new().expect("a scratch file");
-        writeln!(file, "{}", questions.join("\n")).expect("a scratch file");
+        let questions = Questions::new(questions);
+        let dnsperf = Self::start_load(pod, server, &questions, Load::for_seconds(seconds));
+        Self { _questions: Some(questions), ..dnsperf }
+    }
+
+    /// Starts to ask `server` from `pod`; the questions have to outlive it.
+    #[track_caller]
+    pub fn start_load(pod: &Pod, server: IpAddr, questions: &Questions, load: Load) -> Self {
+        let Load { seconds, threads, clients, queries_per_s } = load;
         let mut command = pod.command(tools::expect("dnsperf"));
         command.args(["-s", &server.to_string(), "-l", &seconds.to_string()]);
-        command.args(["-t", &TIMEOUT_S.to_string(), "-c", "4", "-T", "1", "-d"]);
-        command.arg(file.path());
-        Self { child: Child::start("dnsperf", command), seconds, _questions: file }
+        command.args(["-t", &TIMEOUT_S.to_string()]);
+        command.args(["-c", &clients.to_string(), "-T", &threads.to_string()]);
+        if let Some(rate) = queries_per_s {
+            command.args(["-Q", &rate.to_string()]);
+        }
+        command.arg("-d").arg(questions.0.path());
+        Self { child: Child::start("dnsperf", command), seconds, _questions: None }
     }
 
     /// Returns the process.

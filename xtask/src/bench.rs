@@ -10,7 +10,8 @@ use crate::{run, setup, workspace};
 const LIMIT: Duration = Duration::from_hours(2);
 
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    setup::run(setup::DEMO)?;
+    let compares = arguments.first().is_some_and(|verb| verb == "veth");
+    setup::run(if compares { setup::COMPARISON } else { setup::DEMO })?;
     let bench = ["run", "--release", "--package", "dns-tests", "--bin", "bench", "--"];
     run::shown(workspace::cargo(&bench)?.args(arguments), LIMIT)
 }

@@ -20,16 +20,20 @@ pub(crate) enum Part {
     Bpf,
     /// Namespaces, queries, a look into the kernel.
     Network,
-    /// The parts of a cluster that tests start.
+    /// What answers are compared with.
+    CoreDns,
+    /// The other parts of a cluster that tests start.
     Cluster,
 }
 
 /// What `build` and `lint` need.
 pub(crate) const BUILD: &[Part] = &[Part::Bpf];
-/// What `demo` and `bench` need.
+/// What `demo` and most of `bench` need.
 pub(crate) const DEMO: &[Part] = &[Part::Bpf, Part::Network];
+/// What `bench veth` needs.
+pub(crate) const COMPARISON: &[Part] = &[Part::Bpf, Part::Network, Part::CoreDns];
 /// What `test` needs.
-pub(crate) const EVERYTHING: &[Part] = &[Part::Bpf, Part::Network, Part::Cluster];
+pub(crate) const EVERYTHING: &[Part] = &[Part::Bpf, Part::Network, Part::CoreDns, Part::Cluster];
 
 const NETWORK: &[Package] = &[
     Package { name: "iproute2", program: "ip" },
@@ -54,9 +58,10 @@ pub(crate) fn run(parts: &[Part]) -> Result<()> {
         match part {
             Part::Bpf => bpf::install()?,
             Part::Network => apt::install_programs(NETWORK)?,
+            Part::CoreDns => go::install_coredns()?,
             Part::Cluster => {
                 apt::install_programs(CLUSTER)?;
-                go::install()?;
+                go::install_kube_apiserver()?;
             }
         }
     }

@@ -1,8 +1,9 @@
-//! For benchmarks: a floor, a ceiling, and a reply that turns into its query again.
+//! For benchmarks: a floor, a ceiling, many names in turn, and a reply that turns
+//! into its query again.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use dns_ebpf::{
-    answer::{Answered, Buffer as _, Maps as _},
+    answer::{Answered, Buffer as _, Maps as _, answer},
     wire::{
         frame::{self, DNS, Datagram, NAME},
         query::OPT,
@@ -50,6 +51,47 @@ fn reflect(skb: Skb) -> Option<i32> {
         left -= 1;
     }
     Some(skb.redirect_back())
+}
+
+/// Asks for another name at each run: writes the next draw over the first label
+/// of the query, which has as many octets, and answers it.
+#[classifier]
+pub fn draw_tc(ctx: TcContext) -> i32 {
+    let skb = Skb::new(&ctx);
+    if draw(skb).is_none() {
+        return TCX_NEXT;
+    }
+    match answer(skb, KernelMaps) {
+        Some(Ok(answered)) => {
+            maps::count(answered.outcome, answered.datagram.is_v6());
+            restore(skb, &answered);
+            skb.redirect_back()
+        }
+        Some(Err(passed_up)) => {
+            maps::count(passed_up.outcome, passed_up.is_v6);
+            TCX_NEXT
+        }
+        None => TCX_NEXT,
+    }
+}
+
+/// Draws are read in their order, which the processor foresees: only the names
+/// that they lead to are far apart.
+#[inline(always)]
+fn draw(skb: Skb) -> Option<()> {
+    let drawn = maps::draws(0)?;
+    // SAFETY: elements of a map that only one test run at a time uses.
+    let at = unsafe { *drawn } as u32 + 1;
+    let (at, label) = match maps::draws(at) {
+        Some(label) => (at, label),
+        None => (1, maps::draws(1)?),
+    };
+    // SAFETY: as above.
+    unsafe { *drawn = u64::from(at) };
+    let head = skb.packet().head::<{ NAME + 9 }>()?;
+    // SAFETY: as above.
+    head.set::<u64, { NAME + 1 }>(unsafe { *label });
+    Some(())
 }
 
 /// Makes the query out of its reply again, as often as the

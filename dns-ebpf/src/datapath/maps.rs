@@ -43,6 +43,16 @@ static COUNTERS: PerCpuArray<u64, { outcome::COUNTERS as usize }> = PerCpuArray:
 #[btf_map]
 static LOGGED_AT: Array<u64, 1> = Array::new();
 
+/// Benchmarks only: how many were drawn, then the first labels that are drawn.
+#[btf_map]
+static DRAWS: Array<u64, 1> = Array::new();
+
+/// Returns an element of what benchmarks draw from; the first is how many were drawn.
+#[inline(always)]
+pub fn draws(index: u32) -> Option<*mut u64> {
+    DRAWS.get_ptr_mut(index)
+}
+
 /// Returns how often a benchmark wants the query put back.
 #[inline(always)]
 pub fn restores() -> u32 {

@@ -34,7 +34,10 @@ pub mod maps {
     pub const EPOCH: &str = "EPOCH";
     /// [`super::outcome::counter`] -> count, for each CPU.
     pub const COUNTERS: &str = "COUNTERS";
-    /// All of them.
+    /// Benchmarks only, and never pinned: how many names were drawn, then the first
+    /// labels, of eight octets, that are drawn.
+    pub const DRAWS: &str = "DRAWS";
+    /// All that are pinned.
     pub const ALL: [&str; 6] = [NAMES, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS];
 }
 
@@ -46,6 +49,8 @@ pub mod programs {
     pub const EMPTY: &str = "empty_tc";
     /// Ceiling of benchmarks: turns every query around, unanswered.
     pub const REFLECT: &str = "reflect_tc";
+    /// Benchmarks only: answers for the names of [`super::maps::DRAWS`] in turn.
+    pub const DRAW: &str = "draw_tc";
 }
 
 /// Names of the load-time constants.

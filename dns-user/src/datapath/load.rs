@@ -32,12 +32,14 @@ pub struct LoadOptions<'a> {
     pub local_ips: &'a [IpAddr],
     /// Benchmarks only: how often each reply is turned into its query again, 0..=7.
     pub restores: u32,
+    /// Benchmarks only: how many names are drawn in turn.
+    pub draws: u32,
 }
 
 impl<'a> LoadOptions<'a> {
     /// The usual options, for these addresses.
     pub fn new(pins: Option<&'a Pins>, local_ips: &'a [IpAddr]) -> Self {
-        Self { pins, names_max: NAMES_MAX, local_ips, restores: 0 }
+        Self { pins, names_max: NAMES_MAX, local_ips, restores: 0, draws: 0 }
     }
 }
 
@@ -73,6 +75,7 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
     let mut loader = EbpfLoader::new();
     loader
         .map_max_entries(maps::NAMES, options.names_max)
+        .map_max_entries(maps::DRAWS, options.draws + 1)
         .override_global(globals::SEED, &seed, true)
         .override_global(globals::RESTORE, &options.restores, true);
     for (name, path) in &pinned {

@@ -22,9 +22,13 @@ const LEAST: (u32, u32) = (1, 21);
 /// Kubernetes' own `main`, without the parts that need generated files.
 const KUBE_MAIN: &str = include_str!("kube_apiserver.go");
 
-/// Finds or builds both.
-pub(crate) fn install() -> Result<()> {
-    install_tool(COREDNS, build_coredns)?;
+/// Finds or builds CoreDNS.
+pub(crate) fn install_coredns() -> Result<()> {
+    install_tool(COREDNS, build_coredns)
+}
+
+/// Finds or builds kube-apiserver.
+pub(crate) fn install_kube_apiserver() -> Result<()> {
     install_tool(KUBE_APISERVER, build_kube_apiserver)
 }
 
