@@ -11,6 +11,7 @@ use dns_user::{
     store::AnswerStore as _,
 };
 use harness::{
+    kernel,
     node::LOCAL_IP,
     packet::{
         frame::{Frame, Transport},
@@ -146,7 +147,8 @@ fn frame(name: &str, qtype: u16, edns: Option<Edns>) -> Vec<u8> {
 }
 
 fn subject(restores: u32) -> Loaded {
-    let options = LoadOptions { restores, ..LoadOptions::new(None, &[LOCAL_IP]) };
+    let options =
+        LoadOptions { restores, ..LoadOptions::new(None, &[LOCAL_IP], kernel::features()) };
     let mut loaded = load(&options).expect("the program loads");
     let zone = ClusterZone {
         name: "cluster.local".to_owned(),
@@ -192,7 +194,7 @@ fn least(loaded: &mut Loaded, program: &str, frame: &[u8]) -> u32 {
             repeat: REPEATS,
             ..TestRunOptions::default()
         };
-        let result = loaded.program_mut(program).unwrap().test_run(options).unwrap();
+        let result = loaded.classifier_mut(program).unwrap().test_run(options).unwrap();
         u32::try_from(result.duration.as_nanos()).unwrap()
     };
     (0..ROUNDS).map(|_| run()).min().unwrap()

@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use dns_ebpf::layout::{
     key::NameKey,
     outcome::{OUTCOMES, Outcome},
+    programs,
 };
 use dns_user::datapath::encode;
 use harness::{
@@ -35,7 +36,12 @@ fn the_kernel_counts_each_outcome() {
     if !kernel::require(kernel::DATAPATH) {
         return;
     }
-    let mut kernel = Kernel::new(&names());
+    for program in programs::ALL {
+        each_outcome_is_counted(Kernel::new(program, &names()));
+    }
+}
+
+fn each_outcome_is_counted(mut kernel: Kernel) {
     let known = "dual.prod.svc.cluster.local";
     let cases = [
         (frame(known, qtype::A), Outcome::AnswerA),

@@ -177,6 +177,15 @@ impl<'node> Agent<'node> {
     }
 }
 
+impl Agent<'_> {
+    /// Restarts it with other flags.
+    #[track_caller]
+    pub fn restart_with(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|flag| (*flag).to_owned()).collect();
+        self.restart();
+    }
+}
+
 impl Drop for Agent<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {

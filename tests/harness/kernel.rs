@@ -5,6 +5,7 @@
 
 use std::{env, fs::File, path::Path};
 
+use dns_user::datapath::mode::Features;
 use nix::{
     mount::{MsFlags, mount},
     sys::{
@@ -28,6 +29,8 @@ pub enum Need {
     Bpf,
     /// A kernel that is at least this version.
     Kernel(u32, u32),
+    /// The hook that came with Linux 6.6.
+    Tcx,
     /// The embedded BPF object, which is empty when the agent was built
     /// without a BPF toolchain.
     Object,
@@ -37,9 +40,27 @@ pub enum Need {
 
 /// What tests with namespaces need.
 pub const NETWORK: &[Need] = &[Need::Root, Need::Tool("ip")];
-/// What tests with attached programs need; tcx came with Linux 6.6.
+/// What tests with attached programs need; `bpf_redirect_peer` came with Linux 5.10.
 pub const DATAPATH: &[Need] =
-    &[Need::Root, Need::Tool("ip"), Need::Bpf, Need::Kernel(6, 6), Need::Object];
+    &[Need::Root, Need::Tool("ip"), Need::Bpf, Need::Kernel(5, 10), Need::Object];
+
+/// Since when the kernel has what [`features`] finds, if it has it at all.
+const SINCE: [(&str, fn(Features) -> bool, (u32, u32)); 3] = [
+    ("bpf_redirect_peer", |features| features.redirect_peer, (5, 10)),
+    ("the coarse clock", |features| features.coarse_clock, (5, 11)),
+    ("tcx", |features| features.tcx, (6, 6)),
+];
+
+/// Returns what this kernel has. Panics when that is not what kernels of its
+/// version have: a test that chooses by it must not choose by mistake.
+#[track_caller]
+pub fn features() -> Features {
+    let features = Features::probe().expect("the kernel lets root load programs");
+    for (what, has, since) in SINCE {
+        assert_eq!(has(features), version() >= since, "{what} on Linux {:?}", version());
+    }
+    features
+}
 
 /// Says whether all of `needs` are met. When not, panics if
 /// `NODEDNS_REQUIRE_KERNEL` is set, else says why the test is skipped.
@@ -68,6 +89,7 @@ impl Need {
                     format!("Linux {major}.{minor} is needed, this is {}.{}", here.0, here.1)
                 })
             }
+            Self::Tcx => (!features().tcx).then(|| "a kernel with tcx is needed".to_owned()),
             Self::Object => dns_user::datapath::OBJECT
                 .is_empty()
                 .then(|| "the agent was built without its BPF object".to_owned()),

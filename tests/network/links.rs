@@ -16,6 +16,9 @@ use serde_json::json;
 
 use crate::rig::{SERVER, SOON, once, rig};
 
+/// Index of `lo` in every network namespace.
+const LOOPBACK: u32 = 1;
+
 fn ifindex(node: &Node, link: &str) -> u32 {
     node.namespace().run(|| if_nametoindex(link)).expect("a link of the node")
 }
@@ -25,7 +28,7 @@ fn has_link(node: &Node, link: &str) -> bool {
 }
 
 fn is_pinned(agent: &Agent<'_>, ifindex: u32) -> bool {
-    agent.pins().link(ifindex).exists()
+    agent.pins().pinned_links().unwrap().contains(&ifindex)
 }
 
 /// Asks from `pod` and says whether the kernel answered.
@@ -50,7 +53,9 @@ fn time_to_pin(link: &str, pins: &Pins) -> Option<Duration> {
     while Instant::now() < end {
         match there {
             None => there = if_nametoindex(link).ok().map(|index| (index, Instant::now())),
-            Some((index, since)) if pins.link(index).exists() => return Some(since.elapsed()),
+            Some((index, since)) if pins.pinned_links().ok()?.contains(&index) => {
+                return Some(since.elapsed());
+            }
             Some(_) => std::thread::yield_now(),
         }
     }
@@ -72,7 +77,7 @@ fn a_new_pod_is_answered_and_an_old_one_forgotten() {
     let index = ifindex(&rig.node, pod.host_link());
     assert!(is_answered_by_kernel(&agent, &pod), "{}", agent.process().tail());
     let first = ifindex(&rig.node, rig.pod.host_link());
-    let mut links = vec![first, index];
+    let mut links = vec![LOOPBACK, first, index];
     links.sort_unstable();
     assert_eq!(agent.pins().pinned_links().unwrap(), links);
 
@@ -151,6 +156,7 @@ fn status_names_links_that_are_there() {
     let first = ifindex(&rig.node, rig.pod.host_link());
     let links = |other: Option<&str>| {
         json!([
+            {"ifindex": LOOPBACK, "name": "lo"},
             {"ifindex": first, "name": rig.pod.host_link()},
             {"ifindex": 4711, "name": other},
         ])
@@ -178,7 +184,7 @@ fn a_pair_inside_the_node_is_not_a_pods() {
     for link in ["before0", "before1", "after0", "after1"] {
         assert!(!is_pinned(&agent, ifindex(&rig.node, link)), "{link} is attached to");
     }
-    assert_eq!(agent.pins().pinned_links().unwrap().len(), 2);
+    assert_eq!(agent.pins().pinned_links().unwrap().len(), 3, "lo and two pods");
 }
 
 #[test]

@@ -18,6 +18,8 @@ mod clients;
 mod errors;
 mod links;
 mod load;
+mod loopback;
+mod modes;
 mod pinned;
 mod raw;
 mod rig;

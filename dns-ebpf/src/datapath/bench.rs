@@ -10,7 +10,7 @@ use dns_ebpf::{
 };
 
 use super::{
-    TCX_NEXT,
+    NEXT,
     maps::{self, KernelMaps},
     skb::Skb,
 };
@@ -23,7 +23,7 @@ const RESPONSE: u16 = 0x8500;
 /// Floor: what calling a program costs.
 #[classifier]
 pub fn empty_tc(_: TcContext) -> i32 {
-    TCX_NEXT
+    NEXT
 }
 
 /// Ceiling: turns every packet to port 53 of a local address around as if it
@@ -32,7 +32,7 @@ pub fn empty_tc(_: TcContext) -> i32 {
 pub fn reflect_tc(ctx: TcContext) -> i32 {
     match reflect(Skb::new(&ctx)) {
         Some(verdict) => verdict,
-        None => TCX_NEXT,
+        None => NEXT,
     }
 }
 

@@ -19,7 +19,8 @@ pub struct Settings {
 const _: () = assert!(size_of::<Settings>() == 40);
 
 /// How long the programs may answer. All times are `CLOCK_MONOTONIC` in
-/// nanoseconds, read by the programs with the coarse clock (Linux 5.11).
+/// nanoseconds, read by the programs with the coarse clock where there is one
+/// (Linux 5.11).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
