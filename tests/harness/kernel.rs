@@ -29,8 +29,6 @@ pub enum Need {
     Bpf,
     /// A kernel that is at least this version.
     Kernel(u32, u32),
-    /// The hook that came with Linux 6.6.
-    Tcx,
     /// The embedded BPF object, which is empty when the agent was built
     /// without a BPF toolchain.
     Object,
@@ -89,7 +87,6 @@ impl Need {
                     format!("Linux {major}.{minor} is needed, this is {}.{}", here.0, here.1)
                 })
             }
-            Self::Tcx => (!features().tcx).then(|| "a kernel with tcx is needed".to_owned()),
             Self::Object => dns_user::datapath::OBJECT
                 .is_empty()
                 .then(|| "the agent was built without its BPF object".to_owned()),

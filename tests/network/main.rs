@@ -20,6 +20,7 @@ mod links;
 mod load;
 mod loopback;
 mod modes;
+mod offloads;
 mod pinned;
 mod raw;
 mod rig;

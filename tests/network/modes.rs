@@ -7,7 +7,7 @@ use dns_ebpf::layout::outcome::Outcome;
 use dns_user::datapath::mode::Hook;
 use harness::{
     agent::Agent,
-    client::{LIMIT, ask},
+    client::{LIMIT, UdpClient, ask},
     netns::Namespace,
     node::LOCAL_IP,
     packet::{
@@ -18,11 +18,12 @@ use harness::{
     process::run_ok,
     raw::{RawSocket, ethertype},
     tools,
+    wait::wait_until,
 };
 
 use crate::{
     chain::Other,
-    rig::{Rig, SERVER, datapath, hooks, once, rig},
+    rig::{Rig, SERVER, SOON, datapath, hooks, once, rig},
 };
 
 fn known() -> Query {
@@ -67,7 +68,7 @@ fn every_hook_survives_and_is_taken_over() {
 
         agent.restart();
         let late = rig.node.add_pod("late");
-        harness::wait::wait_until("the new pod is attached to", crate::rig::SOON, || {
+        wait_until("the new pod is attached to", SOON, || {
             agent.pins().pinned_links().unwrap().len() == 3
         });
         assert_answered(&format!("{case}, restarted"), &rig, &agent, &[pod, late.namespace()]);
@@ -133,7 +134,7 @@ fn assert_passed_on(case: &str, rig: &Rig) {
     let passed = behind.receive_where(LIMIT, |passed| passed.len() == frame.len());
     assert_same_frame(case, &frame, &passed.unwrap_or_default());
     let behind = RawSocket::open(rig.node.namespace(), "lo", ethertype::IPV4);
-    let client = harness::client::UdpClient::new(rig.node.namespace(), SERVER).unwrap();
+    let client = UdpClient::new(rig.node.namespace(), SERVER).unwrap();
     client.send(&known().octets()).unwrap();
     let query = known().octets();
     let passed = behind.receive_where(LIMIT, |passed| passed.ends_with(&query));

@@ -22,6 +22,8 @@ pub(crate) enum Part {
     Network,
     /// The parts of a cluster that tests start.
     Cluster,
+    /// What boots other kernels.
+    Machines,
 }
 
 /// What `build` and `lint` need.
@@ -30,6 +32,9 @@ pub(crate) const BUILD: &[Part] = &[Part::Bpf];
 pub(crate) const DEMO: &[Part] = &[Part::Bpf, Part::Network];
 /// What `test` needs.
 pub(crate) const EVERYTHING: &[Part] = &[Part::Bpf, Part::Network, Part::Cluster];
+
+/// What `test --kernels` needs.
+pub(crate) const KERNELS: &[Part] = &[Part::Bpf, Part::Network, Part::Machines];
 
 const NETWORK: &[Package] = &[
     Package { name: "iproute2", program: "ip" },
@@ -42,6 +47,17 @@ const CLUSTER: &[Package] = &[
     Package { name: "etcd-server", program: "etcd" },
     Package { name: "busybox-static", program: "busybox" },
 ];
+
+const MACHINES: &[Package] = &[
+    Package { name: "qemu-system-x86", program: "qemu-system-x86_64" },
+    Package { name: "busybox-static", program: "busybox" },
+    Package { name: "cpio", program: "cpio" },
+    Package { name: "xz-utils", program: "xz" },
+    Package { name: "binutils", program: "strip" },
+];
+
+/// The key of Debian's archive, which Ubuntu does not have.
+const KEYRING: &[&str] = &["debian-archive-keyring"];
 
 pub(crate) fn run(parts: &[Part]) -> Result<()> {
     heading("set-up");
@@ -57,6 +73,10 @@ pub(crate) fn run(parts: &[Part]) -> Result<()> {
             Part::Cluster => {
                 apt::install_programs(CLUSTER)?;
                 go::install()?;
+            }
+            Part::Machines => {
+                apt::install_packages(KEYRING)?;
+                apt::install_programs(MACHINES)?;
             }
         }
     }
