@@ -42,21 +42,18 @@ pub const NETWORK: &[Need] = &[Need::Root, Need::Tool("ip")];
 pub const DATAPATH: &[Need] =
     &[Need::Root, Need::Tool("ip"), Need::Bpf, Need::Kernel(5, 10), Need::Object];
 
-/// Since when the kernel has what [`features`] finds, if it has it at all.
-const SINCE: [(&str, fn(Features) -> bool, (u32, u32)); 3] = [
-    ("bpf_redirect_peer", |features| features.redirect_peer, (5, 10)),
-    ("the coarse clock", |features| features.coarse_clock, (5, 11)),
-    ("tcx", |features| features.tcx, (6, 6)),
-];
-
 /// Returns what this kernel has. Panics when that is not what kernels of its
 /// version have: a test that chooses by it must not choose by mistake.
 #[track_caller]
 pub fn features() -> Features {
     let features = Features::probe().expect("the kernel lets root load programs");
-    for (what, has, since) in SINCE {
-        assert_eq!(has(features), version() >= since, "{what} on Linux {:?}", version());
-    }
+    let here = version();
+    let expected = Features {
+        redirect_peer: here >= (5, 10),
+        coarse_clock: here >= (5, 11),
+        tcx: here >= (6, 6),
+    };
+    assert_eq!(features, expected, "on Linux {here:?}");
     features
 }
 

@@ -93,16 +93,16 @@ fn other_packets_are_left_alone() {
             // Segments of up to 64 KiB.
             let listener = TcpListener::bind((NODE_IP, 0)).unwrap();
             let mut sender = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            let sent: Vec<u8> = (0..OCTETS).map(|n| (n * 31 >> 3) as u8).collect();
-            let (mut receiver, _) = listener.accept().unwrap();
+            let sent: Vec<u8> = (0..=250).cycle().take(OCTETS).collect();
+            let (mut accepted, _) = listener.accept().unwrap();
             let received = thread::scope(|scope| {
                 scope.spawn(|| {
                     sender.write_all(&sent).unwrap();
                     drop(sender);
                 });
-                let mut received = Vec::new();
-                receiver.read_to_end(&mut received).unwrap();
-                received
+                let mut octets = Vec::new();
+                accepted.read_to_end(&mut octets).unwrap();
+                octets
             });
             assert!(received == sent, "{hook:?}: TCP");
             // To port 53 of an address that is not ours, and to ours elsewhere.

@@ -116,27 +116,28 @@ mod tests {
     #[test]
     fn kernel_and_flag_decide() {
         use self::{Datapath as D, Hook::*};
-        let cases: [(D, Features, Option<&[Hook]>, Option<&[Hook]>); 11] = [
-            (D::Auto, LINUX_6_6, Some(&[Tcx]), Some(&[Tcx])),
-            (D::Tc, LINUX_6_6, Some(&[Tcx]), Some(&[Tcx])),
-            (D::Clsact, LINUX_6_6, Some(&[Clsact]), Some(&[Clsact])),
-            (D::Xdp, LINUX_6_6, Some(&[XdpGeneric, Tcx]), Some(&[Tcx])),
-            (D::Auto, LINUX_6_1, Some(&[Clsact]), Some(&[Clsact])),
-            (D::Tc, LINUX_5_10, Some(&[Clsact]), Some(&[Clsact])),
-            (D::Xdp, LINUX_5_10, Some(&[XdpGeneric, Clsact]), Some(&[Clsact])),
-            (D::Auto, LINUX_5_9, None, None),
-            (D::Xdp, LINUX_5_9, None, None),
-            (D::Off, LINUX_6_6, Some(&[]), Some(&[])),
-            (D::Off, LINUX_5_9, Some(&[]), Some(&[])),
+        // What is decided for pods' links and for `lo`; None is an error.
+        let none = || Some((vec![], vec![]));
+        let both = |hook| Some((vec![hook], vec![hook]));
+        let xdp_and = |tc| Some((vec![XdpGeneric, tc], vec![tc]));
+        let cases = [
+            (D::Auto, LINUX_6_6, both(Tcx)),
+            (D::Tc, LINUX_6_6, both(Tcx)),
+            (D::Clsact, LINUX_6_6, both(Clsact)),
+            (D::Xdp, LINUX_6_6, xdp_and(Tcx)),
+            (D::Auto, LINUX_6_1, both(Clsact)),
+            (D::Tc, LINUX_5_10, both(Clsact)),
+            (D::Xdp, LINUX_5_10, xdp_and(Clsact)),
+            (D::Auto, LINUX_5_9, None),
+            (D::Xdp, LINUX_5_9, None),
+            (D::Off, LINUX_6_6, none()),
+            (D::Off, LINUX_5_9, none()),
         ];
-        for (datapath, features, pod, loopback) in cases {
-            let decided = Mode::decide(datapath, features);
-            let hooks = |kind| {
-                let mode = decided.as_ref().ok()?;
-                Some(mode.map_or_else(Vec::new, |mode| mode.hooks(kind)))
-            };
-            assert_eq!(hooks(LinkKind::Pod).as_deref(), pod, "{datapath:?} on {features:?}");
-            assert_eq!(hooks(LinkKind::Loopback).as_deref(), loopback, "{datapath:?}");
+        for (datapath, features, expected) in cases {
+            let hooks = |mode: Mode| (mode.hooks(LinkKind::Pod), mode.hooks(LinkKind::Loopback));
+            let decided = Mode::decide(datapath, features).ok();
+            let decided = decided.map(|mode| mode.map_or_else(Default::default, hooks));
+            assert_eq!(decided, expected, "{datapath:?} on {features:?}");
         }
     }
 
