@@ -58,7 +58,7 @@ mod tests {
             ("veth*,lo", &["veth1", "lo"], &["cali1"]),
             ("!lo", &["veth1"], &["lo"]),
             ("!veth7,veth*", &["veth1", "veth70"], &["veth7", "lo"]),
-            ("{cali,veth}[0-9],!*1", &["cali2", "veth0"], &["veth1", "veth10"]),
+            ("[cv]*[0-9],!*1", &["cali2", "veth0"], &["veth1", "veth11"]),
         ] {
             let interfaces = interfaces(globs);
             for name in included {
