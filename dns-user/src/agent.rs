@@ -5,7 +5,8 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
+use dns_ebpf::layout::programs;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -21,10 +22,12 @@ use crate::{
     config::{Config, DNS_PORT},
     datapath::{
         attach::{self, Attachments},
+        hook::Programs,
         load::{LoadOptions, Loaded, load},
         lock::PinLock,
         logs::ProgramLog,
         maps::{Counters, KernelAnswers},
+        mode::{Features, Mode},
         pins::Pins,
     },
     forward::{Forwarder, Schedule},
@@ -137,6 +140,7 @@ async fn start(config: Config, tasks: &mut JoinSet<Result<()>>) -> Result<Arc<Fo
 /// Programs, and the right to change what is pinned.
 struct Datapath {
     loaded: Loaded,
+    mode: Mode,
     pins: Pins,
     lock: PinLock,
 }
@@ -153,25 +157,35 @@ async fn load_datapath(config: &Config) -> Result<Option<Datapath>> {
         Ok(()) => Some(PinLock::take(&config.pin_dir).await?),
         Err(_) => None,
     };
-    let loaded = match (config.datapath, created) {
-        (args::Datapath::Off, _) => Err(anyhow!("--datapath=off")),
-        (_, Ok(())) => load(&LoadOptions::new(Some(&pins), &config.local_ips)),
-        (_, Err(reason)) => Err(reason),
+    let loaded = match config.datapath {
+        args::Datapath::Off => Ok(None),
+        _ => created.and_then(|()| load_programs(config, &pins)),
     };
     match (loaded, lock) {
-        (Ok(loaded), Some(lock)) => Ok(Some(Datapath { loaded, pins, lock })),
-        (Err(reason), _) if config.datapath == args::Datapath::Tc => {
-            Err(reason).context("--datapath=tc")
+        (Ok(Some((loaded, mode))), Some(lock)) => {
+            return Ok(Some(Datapath { loaded, mode, pins, lock }));
+        }
+        (Ok(Some(_)), None) => bail!("loaded without the right to change what is pinned"),
+        (Ok(None), _) => {}
+        (Err(reason), _) if config.datapath == args::Datapath::Auto => {
+            warn!("no datapath, every query is answered in user space: {reason:#}");
         }
         (Err(reason), _) => {
-            if config.datapath == args::Datapath::Auto {
-                warn!("no datapath, every query is answered in user space: {reason:#}");
-            }
-            pins.remove_all().context("programs of an earlier agent would go on answering")?;
-            Ok(None)
+            return Err(reason).with_context(|| format!("--datapath={}", config.datapath));
         }
-        (Ok(_), None) => Err(anyhow!("loaded without the right to change what is pinned")),
     }
+    pins.remove_all().context("programs of an earlier agent would go on answering")?;
+    Ok(None)
+}
+
+/// Loads the programs that this kernel and `--datapath` want.
+fn load_programs(config: &Config, pins: &Pins) -> Result<Option<(Loaded, Mode)>> {
+    let features = Features::probe()?;
+    let Some(mode) = Mode::decide(config.datapath, features)? else { return Ok(None) };
+    info!(?mode, ?features, "what the kernel has");
+    let loaded = load(&LoadOptions::new(Some(pins), &config.local_ips, features))?;
+    let loaded = if mode.xdp { loaded.with_program(programs::XDP)? } else { loaded };
+    Ok(Some((loaded, mode)))
 }
 
 /// Opens the sockets for metrics and health.
@@ -208,7 +222,7 @@ fn serve(
 fn run_datapath(
     tasks: &mut JoinSet<Result<()>>,
     config: &Config,
-    Datapath { loaded, pins, lock }: Datapath,
+    Datapath { loaded, mode, pins, lock }: Datapath,
     metrics: &Metrics,
     health: &Arc<Health>,
     is_filled: watch::Receiver<bool>,
@@ -216,7 +230,7 @@ fn run_datapath(
     let Loaded { mut ebpf, answers, lease, counters, .. } = loaded;
     tasks.spawn(ProgramLog::new(&mut ebpf)?.run());
     count_datapath(metrics, counters);
-    let attachments = Attachments::new(ebpf, pins, lock);
+    let attachments = Attachments::new(Programs::new(ebpf, pins, mode), lock);
     let interfaces = config.interfaces.clone();
     tasks.spawn(lease::keep(lease, config.staleness_limit, Arc::clone(health), is_filled.clone()));
     tasks.spawn(attach::keep(attachments, interfaces, Arc::clone(health), is_filled));

@@ -5,7 +5,7 @@ use std::{
     path::PathBuf,
 };
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 
 /// DNS cache for Kubernetes nodes that answers inside the kernel.
 #[derive(Debug, Parser)]
@@ -139,7 +139,8 @@ pub struct RunArguments {
     /// Which programs answer in the kernel.
     #[arg(long, env = "NODEDNS_DATAPATH", value_enum, default_value_t = Datapath::Auto)]
     pub datapath: Datapath,
-    /// Links to attach to [default: every veth whose peer is in another namespace].
+    /// Links to attach to, and behind `!` not to [default: every veth whose peer is in another
+    /// namespace, and lo].
     #[arg(long, env = "NODEDNS_INTERFACES", value_name = "GLOB", value_delimiter = ',')]
     pub interfaces: Vec<String>,
     /// Put the local addresses on a link of this node.
@@ -178,10 +179,20 @@ pub struct RunArguments {
 pub enum Datapath {
     /// The best that this kernel and these privileges allow, else user space only.
     Auto,
-    /// Programs on tcx ingress, or fail.
+    /// Programs on tcx ingress, or before Linux 6.6 on the clsact qdisc, or fail.
     Tc,
+    /// Programs on the clsact qdisc even where there is tcx, or fail.
+    Clsact,
+    /// XDP programs where a link takes them, else as `tc`, or fail.
+    Xdp,
     /// User space only.
     Off,
+}
+
+impl std::fmt::Display for Datapath {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.to_possible_value().as_ref().map_or("", PossibleValue::get_name))
+    }
 }
 
 /// Form of the log.

@@ -8,10 +8,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use dns_ebpf::layout::LOCAL_IPS;
-use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::{
     args::{Datapath, RunArguments, SourceArguments},
+    datapath::interfaces::Interfaces,
     objects::ObjectName,
 };
 
@@ -80,8 +80,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// Which programs answer in the kernel.
     pub datapath: Datapath,
-    /// Links to attach to; None for every veth whose peer is in another namespace.
-    pub interfaces: Option<GlobSet>,
+    /// Links to attach to.
+    pub interfaces: Interfaces,
     /// The link to set up; None leaves the network alone.
     pub local_interface: Option<LocalInterface>,
     /// Folder of the pins.
@@ -121,7 +121,7 @@ impl Config {
             coredns_configmap: parse_object_name(&arguments.coredns_configmap)?,
             upstream,
             datapath: arguments.datapath,
-            interfaces: parse_globs(&arguments.interfaces)?,
+            interfaces: Interfaces::new(&arguments.interfaces).context("--interfaces")?,
             local_interface: arguments
                 .setup_interface
                 .then_some(LocalInterface { name: arguments.interface_name }),
@@ -199,17 +199,6 @@ fn parse_upstream(servers: &[String], service: Option<String>) -> Result<Upstrea
         })
     };
     Ok(Upstream::Servers(servers.iter().map(parse).collect::<Result<_>>()?))
-}
-
-fn parse_globs(globs: &[String]) -> Result<Option<GlobSet>> {
-    if globs.is_empty() {
-        return Ok(None);
-    }
-    let mut set = GlobSetBuilder::new();
-    for glob in globs {
-        set.add(Glob::new(glob).with_context(|| format!("--interfaces: {glob:?}"))?);
-    }
-    Ok(Some(set.build().context("--interfaces")?))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ impl Attached {
     /// Puts a loaded program first on tcx ingress of the pod's host link.
     pub(crate) fn new(loaded: &mut Loaded, program: &str, node: &Node, pod: &Pod) -> Self {
         let link = node.namespace().run(|| {
-            let program = loaded.program_mut(program)?;
+            let program = loaded.classifier_mut(program)?;
             let order = TcAttachOptions::TcxOrder(LinkOrder::first());
             let id = program.attach_with_options(pod.host_link(), TcAttachType::Ingress, order)?;
             anyhow::Ok(program.take_link(id)?)

@@ -9,7 +9,7 @@ use dns_user::{
     records::ClusterZone,
     store::AnswerStore as _,
 };
-use harness::node::LOCAL_IP;
+use harness::{kernel, node::LOCAL_IP};
 use serde::Serialize;
 
 /// `TC_ACT_REDIRECT` of `linux/pkt_cls.h`: the verdict on what is answered.
@@ -64,7 +64,7 @@ const LOCAL_IPS: [IpAddr; 1] = [IpAddr::V4(LOCAL_IP)];
 
 /// The usual options, outside of any agent's pins.
 pub(crate) fn options() -> LoadOptions<'static> {
-    LoadOptions::new(None, &LOCAL_IPS)
+    LoadOptions::new(None, &LOCAL_IPS, kernel::features())
 }
 
 /// One object without restoring, one that turns a reply into its query again
@@ -120,6 +120,6 @@ fn run(loaded: &mut Loaded, program: &str, frame: &[u8], repeats: u32) -> (i32, 
         repeat: repeats,
         ..TestRunOptions::default()
     };
-    let result = loaded.program_mut(program).unwrap().test_run(options).expect("a test run");
+    let result = loaded.classifier_mut(program).unwrap().test_run(options).expect("a test run");
     (result.return_value.cast_signed(), u32::try_from(result.duration.as_nanos()).unwrap())
 }

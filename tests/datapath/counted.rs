@@ -7,6 +7,7 @@ use dns_ebpf::layout::{
     ZONES_MAX,
     key::NameKey,
     outcome::{OUTCOMES, Outcome},
+    programs,
     settings::Lease,
 };
 use dns_user::datapath::encode;
@@ -37,7 +38,12 @@ fn the_kernel_counts_each_outcome() {
     if !kernel::require(kernel::DATAPATH) {
         return;
     }
-    let mut kernel = Kernel::new(&names());
+    for program in programs::ALL {
+        each_outcome_is_counted(Kernel::new(program, &names()));
+    }
+}
+
+fn each_outcome_is_counted(mut kernel: Kernel) {
     let known = "dual.prod.svc.cluster.local";
     let cases = [
         (frame(known, qtype::A), Outcome::AnswerA),

@@ -1,12 +1,12 @@
-//! The two things that are tested: the shared code on the host, and the loaded
-//! program.
+//! The things that are tested: the shared code on the host, and the loaded
+//! programs.
 
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use aya::{TestRun as _, TestRunOptions};
+use aya::{TestRun as _, TestRunOptions, programs::Program};
 use dns_ebpf::{
     answer::{Buffer, Maps, answer},
     layout::{
@@ -64,11 +64,14 @@ pub trait Subject {
 pub type Subjects = Vec<Box<dyn Subject>>;
 
 /// Returns what can be tested here, with the names of [`names`] known: the
-/// host's code always, the kernel's unless this machine cannot.
+/// host's code always, the kernel's programs unless this machine cannot.
 pub fn subjects() -> Subjects {
     let mut subjects: Subjects = vec![Box::new(Host::new(&names()))];
     if kernel::require(kernel::DATAPATH) {
-        subjects.push(Box::new(Kernel::new(&names())));
+        subjects.extend(
+            programs::ALL
+                .map(|program| -> Box<dyn Subject> { Box::new(Kernel::new(program, &names())) }),
+        );
     }
     subjects
 }
@@ -254,48 +257,72 @@ impl<'a> Maps<'a> for HostMaps<'a> {
     }
 }
 
-/// The program in the kernel, with maps of its own that are not pinned.
-pub struct Kernel(Loaded);
+/// A program in the kernel, with maps of its own that are not pinned.
+pub struct Kernel {
+    loaded: Loaded,
+    program: &'static str,
+}
 
-/// `TC_ACT_REDIRECT` of `linux/pkt_cls.h`.
-const TC_ACT_REDIRECT: i32 = 7;
-const TCX_NEXT: i32 = -1;
+/// What programs return (`linux/pkt_cls.h`, `linux/bpf.h`).
+mod verdict {
+    pub const TC_ACT_OK: u32 = 0;
+    pub const TC_ACT_REDIRECT: u32 = 7;
+    pub const TCX_NEXT: u32 = u32::MAX;
+    pub const XDP_PASS: u32 = 2;
+    pub const XDP_TX: u32 = 3;
+}
 
 impl Kernel {
-    /// Knows these names.
-    pub fn new(names: &[NameRecords]) -> Self {
-        let mut loaded = load(&LoadOptions::new(None, &LOCAL_IPS)).expect("the program loads");
+    /// Loads one of the programs that answer; it knows these names.
+    pub fn new(program: &'static str, names: &[NameRecords]) -> Self {
+        let options = LoadOptions::new(None, &LOCAL_IPS, kernel::features());
+        let mut loaded = load(&options).expect("the programs load");
+        if program == programs::XDP {
+            loaded = loaded.with_program(program).expect("the program loads");
+        }
         loaded.answers.set_zone(Some(&zone())).unwrap();
         for records in names {
             loaded.answers.put(records).unwrap();
         }
-        let mut kernel = Self(loaded);
+        let mut kernel = Self { loaded, program };
         kernel.set_lease(Lease { alive_until_ns: u64::MAX, serve_until_ns: u64::MAX });
         kernel
     }
 
-    /// Returns how many instructions of a program the verifier looked at.
-    pub fn verified_instructions(&mut self, program: &str) -> u32 {
-        let info = self.0.program_mut(program).unwrap().info().unwrap();
-        info.verified_instruction_count().expect("Linux 5.16 and later tell")
+    /// Returns how many instructions the verifier looked at; None before Linux
+    /// 5.16, which does not tell.
+    pub fn verified_instructions(&mut self) -> Option<u32> {
+        let program = self.loaded.program_mut(self.program).unwrap();
+        program.info().unwrap().verified_instruction_count()
     }
 
     /// Returns the counters that are not zero.
     pub fn counters(&self) -> HashMap<Outcome, u64> {
-        let counted = self.0.counters.read().unwrap().into_iter().filter(|it| it.packets != 0);
-        counted.map(|it| (it.outcome, it.packets)).collect()
+        let counted = self.loaded.counters.read().unwrap().into_iter();
+        counted.filter(|it| it.packets != 0).map(|it| (it.outcome, it.packets)).collect()
+    }
+
+    /// Returns the verdicts for what is answered and for what is passed on.
+    fn verdicts(&self) -> (u32, u32) {
+        match self.program {
+            programs::ANSWER => (verdict::TC_ACT_REDIRECT, verdict::TCX_NEXT),
+            programs::LOOPBACK => (verdict::TC_ACT_OK, verdict::TCX_NEXT),
+            programs::XDP => (verdict::XDP_TX, verdict::XDP_PASS),
+            other => panic!("{other} does not answer"),
+        }
     }
 }
 
 impl Subject for Kernel {
     fn name(&self) -> &'static str {
-        "kernel"
+        self.program
     }
 
-    /// A test run wants the whole header of the IP version that the frame
-    /// names (`net/bpf/test_run.c`).
+    /// A test run of a classifier wants the whole header of the IP version that
+    /// the frame names, and any one that of Ethernet (`net/bpf/test_run.c`).
     fn takes(&self, frame: &[u8]) -> bool {
         let header = match frame.get(12..14) {
+            Some(_) if self.program == programs::XDP => 0,
             Some([0x08, 0x00]) => 20,
             Some([0x86, 0xdd]) => 40,
             Some(_) => 0,
@@ -311,18 +338,23 @@ impl Subject for Kernel {
             data_out: Some(&mut after),
             ..TestRunOptions::default()
         };
-        let program = self.0.program_mut(programs::ANSWER).unwrap();
-        let result = program.test_run(options).expect("a test run");
+        let result = match self.loaded.program_mut(self.program).unwrap() {
+            Program::SchedClassifier(program) => program.test_run(options),
+            Program::Xdp(program) => program.test_run(options),
+            other => panic!("{} is a {:?}", self.program, other.prog_type()),
+        };
+        let result = result.expect("a test run");
         after.truncate(result.data_size_out as usize);
-        let answered = match result.return_value.cast_signed() {
-            TC_ACT_REDIRECT => true,
-            TCX_NEXT => false,
-            verdict => panic!("verdict {verdict}"),
+        let (answered, passed_on) = self.verdicts();
+        let answered = match result.return_value {
+            verdict if verdict == answered => true,
+            verdict if verdict == passed_on => false,
+            verdict => panic!("{}: verdict {verdict}", self.program),
         };
         Result { answered, frame: after }
     }
 
     fn set_lease(&mut self, lease: Lease) {
-        self.0.lease.set(lease).unwrap();
+        self.loaded.lease.set(lease).unwrap();
     }
 }

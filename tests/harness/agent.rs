@@ -22,8 +22,9 @@ use crate::{
     sweep::unique_name,
 };
 
-/// How long the agent may take until it is ready.
-const READY_LIMIT: Duration = Duration::from_secs(20);
+/// How long the agent may take until it is ready, on an emulated machine that
+/// has other things to do.
+const READY_LIMIT: Duration = Duration::from_mins(1);
 /// How long an HTTP request to it may take.
 const HTTP_LIMIT: Duration = Duration::from_secs(2);
 /// Where readiness is served.
@@ -178,6 +179,15 @@ impl<'node> Agent<'node> {
         self.child.stop();
         self.child = start(self.node, &self.pin_dir, &self.arguments);
         self.wait_until_ready();
+    }
+}
+
+impl Agent<'_> {
+    /// Restarts it with other flags.
+    #[track_caller]
+    pub fn restart_with(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(|flag| (*flag).to_owned()).collect();
+        self.restart();
     }
 }
 

@@ -53,14 +53,23 @@ pub struct UdpClient {
 }
 
 impl UdpClient {
-    /// Makes a socket with a port of the kernel's choice.
+    /// Makes a socket with an address and a port of the kernel's choice.
     pub fn new(namespace: &Namespace, server: SocketAddr) -> io::Result<Self> {
         let any = match server {
             SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
+        Self::with_source(namespace, any, server)
+    }
+
+    /// Makes a socket with this address of its own.
+    pub fn with_source(
+        namespace: &Namespace,
+        source: IpAddr,
+        server: SocketAddr,
+    ) -> io::Result<Self> {
         let socket = namespace.run(|| -> io::Result<_> {
-            let socket = UdpSocket::bind((any, 0))?;
+            let socket = UdpSocket::bind((source, 0))?;
             socket.connect(server)?;
             Ok(socket)
         })?;
@@ -70,6 +79,11 @@ impl UdpClient {
     /// Returns the socket's own address.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
+    }
+
+    /// Returns the socket, for its options.
+    pub fn socket(&self) -> &UdpSocket {
+        &self.socket
     }
 
     /// Sends a datagram.

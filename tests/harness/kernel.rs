@@ -5,6 +5,7 @@
 
 use std::{env, fs::File, path::Path};
 
+use dns_user::datapath::mode::Features;
 use nix::{
     mount::{MsFlags, mount},
     sys::{
@@ -37,9 +38,24 @@ pub enum Need {
 
 /// What tests with namespaces need.
 pub const NETWORK: &[Need] = &[Need::Root, Need::Tool("ip")];
-/// What tests with attached programs need; tcx came with Linux 6.6.
+/// What tests with attached programs need; `bpf_redirect_peer` came with Linux 5.10.
 pub const DATAPATH: &[Need] =
-    &[Need::Root, Need::Tool("ip"), Need::Bpf, Need::Kernel(6, 6), Need::Object];
+    &[Need::Root, Need::Tool("ip"), Need::Bpf, Need::Kernel(5, 10), Need::Object];
+
+/// Returns what this kernel has. Panics when that is not what kernels of its
+/// version have: a test that chooses by it must not choose by mistake.
+#[track_caller]
+pub fn features() -> Features {
+    let features = Features::probe().expect("the kernel lets root load programs");
+    let here = version();
+    let expected = Features {
+        redirect_peer: here >= (5, 10),
+        coarse_clock: here >= (5, 11),
+        tcx: here >= (6, 6),
+    };
+    assert_eq!(features, expected, "on Linux {here:?}");
+    features
+}
 
 /// Says whether all of `needs` are met. When not, panics if
 /// `NODEDNS_REQUIRE_KERNEL` is set, else says why the test is skipped.

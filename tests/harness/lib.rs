@@ -27,6 +27,7 @@ pub mod wait;
 
 pub mod netns;
 pub mod node;
+pub mod offload;
 pub mod resolver;
 
 pub mod packet;

@@ -27,6 +27,8 @@ use crate::netns::Namespace;
 
 /// Types of frames that a socket can be for (IEEE 802 numbers).
 pub mod ethertype {
+    /// All of them, before any program of the link has seen them (`ETH_P_ALL`).
+    pub const ALL: u16 = 0x0003;
     /// IPv4.
     pub const IPV4: u16 = 0x0800;
     /// IPv6.

@@ -1,13 +1,21 @@
 //! Other programs on a pod's link, such as a CNI plugin's.
 
+use std::mem::ManuallyDrop;
+
 use aya::programs::{
-    LinkOrder, ProgramInfo, SchedClassifier, TcAttachType, links::FdLink, tc::TcAttachOptions,
+    LinkOrder, ProgramInfo, SchedClassifier, TcAttachType, Xdp, XdpMode,
+    tc::{NlOptions, SchedClassifierLink, TcAttachOptions, qdisc_add_clsact},
+    xdp::XdpLink,
 };
 use dns_ebpf::layout::{outcome::Outcome, programs};
-use dns_user::datapath::load::{LoadOptions, Loaded, load};
+use dns_user::datapath::{
+    load::{LoadOptions, Loaded, load},
+    mode::Hook,
+};
 use harness::{
     agent::Agent,
     client::{UdpClient, ask},
+    kernel,
     node::LOCAL_IP,
     packet::query::{Edns, Query, qtype},
     wait::wait_until,
@@ -15,47 +23,89 @@ use harness::{
 
 use crate::rig::{Rig, SERVER, SOON, once, rig};
 
+/// Where another program is attached.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    TcxFirst,
+    /// aya's default, and libbpf's, is the end of the chain.
+    TcxLast,
+    /// The highest priority that there is.
+    ClsactFirst,
+    /// A priority of the kernel's choice, as `tc filter add` without one.
+    ClsactLast,
+    Xdp,
+}
+
 /// A second program that counts what it sees of DNS and passes everything on:
 /// our own object once more, with maps of its own in which there is no name
 /// and a lease that lapsed long ago.
-struct Other {
+///
+/// It ends with the rig: its link is of another network namespace, so that
+/// nothing here could detach it.
+pub struct Other {
     loaded: Loaded,
-    id: u32,
-    _link: FdLink,
+    _link: ManuallyDrop<OtherLink>,
+}
+
+#[expect(dead_code, reason = "held, not used")]
+enum OtherLink {
+    Classifier(SchedClassifierLink),
+    Xdp(XdpLink),
 }
 
 impl Other {
-    /// Attaches it to the pod's link.
-    fn attach(rig: &Rig, order: LinkOrder) -> Self {
-        let mut loaded =
-            load(&LoadOptions::new(None, &[LOCAL_IP.into()])).expect("the object loads");
-        let link = rig.pod.host_link();
-        let attached = rig.node.namespace().run(|| {
-            let program = loaded.program_mut(programs::ANSWER).expect("the program");
-            let order = TcAttachOptions::TcxOrder(order);
-            let id = program.attach_with_options(link, TcAttachType::Ingress, order);
-            program.take_link(id.expect("a tcx link")).expect("the link just made")
+    /// Attaches it to a link of the rig's node.
+    fn attach(rig: &Rig, link: &str, place: Place) -> Self {
+        let local_ips = [LOCAL_IP.into()];
+        let options = LoadOptions::new(None, &local_ips, kernel::features());
+        let mut loaded = load(&options).expect("the object loads");
+        loaded = loaded.with_program(programs::XDP).expect("the XDP program loads");
+        let attached = rig.node.namespace().run(|| match place {
+            Place::TcxFirst => attach_tc(&mut loaded, link, tcx(LinkOrder::first())),
+            Place::TcxLast => attach_tc(&mut loaded, link, tcx(LinkOrder::default())),
+            Place::ClsactFirst => attach_tc(&mut loaded, link, clsact(link, 1)),
+            Place::ClsactLast => attach_tc(&mut loaded, link, clsact(link, 0)),
+            Place::Xdp => attach_xdp(&mut loaded, link),
         });
-        let id = loaded.program_mut(programs::ANSWER).unwrap().info().unwrap().id();
-        Self { loaded, id, _link: attached.try_into().expect("a tcx link") }
+        Self { loaded, _link: ManuallyDrop::new(attached) }
+    }
+
+    /// Attaches it behind ours, wherever that is.
+    pub fn attach_last(rig: &Rig, link: &str) -> Self {
+        Self::attach(rig, link, Place::ClsactLast)
     }
 
     /// Returns how many DNS queries it has seen.
-    fn seen(&self) -> u64 {
+    pub fn seen(&self) -> u64 {
         self.loaded.counters.read().unwrap().iter().map(|it| it.packets).sum()
     }
 }
 
-/// The IDs of the programs on the pod's link, first in the chain first.
-fn chain(rig: &Rig) -> Vec<u32> {
-    let link = rig.pod.host_link();
-    let query = || SchedClassifier::query_tcx(link, TcAttachType::Ingress).expect("a chain");
-    rig.node.namespace().run(query).1.iter().map(ProgramInfo::id).collect()
+fn tcx(order: LinkOrder) -> TcAttachOptions {
+    TcAttachOptions::TcxOrder(order)
+}
+
+fn clsact(link: &str, priority: u16) -> TcAttachOptions {
+    // Ours may have added it already.
+    drop(qdisc_add_clsact(link));
+    TcAttachOptions::Netlink(NlOptions { priority, ..NlOptions::default() })
+}
+
+fn attach_tc(loaded: &mut Loaded, link: &str, options: TcAttachOptions) -> OtherLink {
+    let program = loaded.classifier_mut(programs::ANSWER).expect("the program");
+    let id = program.attach_with_options(link, TcAttachType::Ingress, options);
+    OtherLink::Classifier(program.take_link(id.expect("attached")).expect("the link just made"))
+}
+
+fn attach_xdp(loaded: &mut Loaded, link: &str) -> OtherLink {
+    let program: &mut Xdp = loaded.program_mut(programs::XDP).unwrap().try_into().unwrap();
+    let id = program.attach(link, XdpMode::Skb).expect("attached");
+    OtherLink::Xdp(program.take_link(id).expect("the link just made"))
 }
 
 /// Sends queries that the kernel answers and such that it does not.
 #[track_caller]
-fn assert_sees_only_the_rest(rig: &Rig, agent: &Agent<'_>, other: &Other) {
+fn assert_sees_only_the_rest(case: &str, rig: &Rig, agent: &Agent<'_>, other: &Other) {
     let known = Query::new("web.shop.svc.cluster.local", qtype::A);
     let cookie = Edns { options: vec![(10, vec![7; 8])], ..Edns::default() };
     let cases = [
@@ -67,45 +117,95 @@ fn assert_sees_only_the_rest(rig: &Rig, agent: &Agent<'_>, other: &Other) {
     for (query, outcome, seen) in cases {
         let before = other.seen();
         let (_, counted) = agent.counted(|| ask(rig.pod.namespace(), SERVER, &query));
-        assert_eq!(counted, once(&[outcome]), "{query:?}");
-        assert_eq!(other.seen() - before, seen, "{outcome:?}");
+        assert_eq!(counted, once(&[outcome]), "{case}: {query:?}");
+        assert_eq!(other.seen() - before, seen, "{case}: {outcome:?}");
     }
 }
 
-#[test]
-fn ours_is_first_even_if_attached_last() {
-    let Some(rig) = rig("chain", &[]) else { return };
-    let other = Other::attach(&rig, LinkOrder::first());
-    assert_eq!(chain(&rig), [other.id]);
-    let agent = rig.start(&[]);
-    wait_until("ours is attached", SOON, || chain(&rig).len() == 2);
-    assert_eq!(chain(&rig)[1], other.id, "ours is first");
-    assert_sees_only_the_rest(&rig, &agent, &other);
+/// Ours, the other, and whether the other is there first.
+fn pairs() -> Vec<(Hook, Place, bool)> {
+    let clsact = [
+        (Hook::Clsact, Place::ClsactFirst, true),
+        (Hook::Clsact, Place::ClsactLast, true),
+        (Hook::Clsact, Place::ClsactLast, false),
+        (Hook::XdpGeneric, Place::ClsactFirst, true),
+        (Hook::XdpGeneric, Place::ClsactFirst, false),
+    ];
+    let tcx = [
+        (Hook::Tcx, Place::TcxFirst, true),
+        (Hook::Tcx, Place::TcxLast, false),
+        (Hook::Tcx, Place::ClsactFirst, true),
+        (Hook::Tcx, Place::ClsactFirst, false),
+        (Hook::XdpGeneric, Place::TcxFirst, true),
+    ];
+    let has_tcx = kernel::features().tcx;
+    clsact.into_iter().chain(tcx.into_iter().filter(|_| has_tcx)).collect()
 }
 
 #[test]
-fn one_attached_later_is_behind_ours() {
-    let Some(rig) = rig("behind", &[]) else { return };
-    let mut agent = rig.start(&[]);
-    wait_until("ours is attached", SOON, || chain(&rig).len() == 1);
-    let ours = chain(&rig)[0];
-    // aya's default, and libbpf's, is the end of the chain.
-    let other = Other::attach(&rig, LinkOrder::default());
-    assert_eq!(chain(&rig), [ours, other.id]);
-    assert_sees_only_the_rest(&rig, &agent, &other);
+fn ours_comes_first_and_the_other_sees_the_rest() {
+    if !kernel::require(kernel::DATAPATH) {
+        return;
+    }
+    for (hook, place, is_there_first) in pairs() {
+        let case = format!("ours on {hook:?}, other on {place:?}, there first: {is_there_first}");
+        let Some(rig) = rig("chain", &[]) else { return };
+        let link = rig.pod.host_link();
+        let before = is_there_first.then(|| Other::attach(&rig, link, place));
+        let mut agent = rig.start_on(hook, &[]);
+        let other = before.unwrap_or_else(|| Other::attach(&rig, link, place));
+        assert_sees_only_the_rest(&case, &rig, &agent, &other);
+        // A new agent's program takes the old one's place in the chain.
+        agent.restart();
+        assert_sees_only_the_rest(&format!("{case}, restarted"), &rig, &agent, &other);
+    }
+}
 
-    // A new agent's program takes the old one's place in the chain.
+/// The IDs of the programs in the pod's chain, first in the chain first.
+fn chain(rig: &Rig) -> Vec<u32> {
+    let link = rig.pod.host_link();
+    let query = || SchedClassifier::query_tcx(link, TcAttachType::Ingress).expect("a chain");
+    rig.node.namespace().run(query).1.iter().map(ProgramInfo::id).collect()
+}
+
+#[test]
+fn a_new_agent_exchanges_the_program_in_its_place() {
+    let Some(rig) = rig("behind", &[]) else { return };
+    if !kernel::features().tcx {
+        // Which is as it should be: `features` has compared it with the version.
+        println!("this kernel has no tcx");
+        return;
+    }
+    let mut agent = rig.start(&[]);
+    let before = chain(&rig);
+    assert_eq!(before.len(), 1, "one program, and no filter beside it");
+    let _other = Other::attach(&rig, rig.pod.host_link(), Place::TcxLast);
+    let other = chain(&rig)[1];
     agent.restart();
-    wait_until("the program is exchanged", SOON, || chain(&rig)[0] != ours);
-    assert_eq!(chain(&rig).len(), 2);
-    assert_eq!(chain(&rig)[1], other.id);
-    assert_sees_only_the_rest(&rig, &agent, &other);
+    let after = chain(&rig);
+    assert_eq!(after.len(), 2, "{after:?}");
+    assert!(after[0] != before[0] && after[1] == other, "{before:?}, {other}, {after:?}");
+}
+
+/// XDP has room for one program: whoever was there first keeps it.
+#[test]
+fn another_xdp_program_is_left_alone() {
+    let Some(rig) = rig("xdp", &[]) else { return };
+    let other = Other::attach(&rig, rig.pod.host_link(), Place::Xdp);
+    let agent = rig.start_on(Hook::XdpGeneric, &[]);
+    let query = Query::new("web.shop.svc.cluster.local", qtype::A);
+    let (response, counted) = agent.counted(|| ask(rig.pod.namespace(), SERVER, &query));
+    assert_eq!(response.answers(), ["10.96.1.1"]);
+    assert_eq!(counted, once(&[Outcome::AnswerA]));
+    assert_eq!(other.seen(), 1, "it is still there, before all others");
+    let log = agent.process().output();
+    assert!(log.contains("no XdpGeneric on this link"), "{log}");
 }
 
 #[test]
 fn without_ours_the_other_sees_everything() {
     let Some(rig) = rig("alone", &[]) else { return };
-    let other = Other::attach(&rig, LinkOrder::default());
+    let other = Other::attach_last(&rig, rig.pod.host_link());
     rig.node.add_address(LOCAL_IP.into());
     let client = UdpClient::new(rig.pod.namespace(), SERVER).unwrap();
     let query = Query::new("web.shop.svc.cluster.local", qtype::A).octets();

@@ -7,14 +7,22 @@ use dns_user::datapath::pins::Pins;
 use harness::{
     agent::Agent,
     client::ask,
-    node::{Node, Pod},
-    packet::query::{Query, qtype},
+    netns::Namespace,
+    node::{LOCAL_IP, Node, Pod},
+    packet::{
+        frame::Frame,
+        query::{Query, qtype},
+    },
+    raw::{RawSocket, ethertype},
     wait::wait_until,
 };
 use nix::{net::if_::if_nametoindex, sys::signal::Signal};
 use serde_json::json;
 
-use crate::rig::{SERVER, SOON, once, rig};
+use crate::rig::{SERVER, SOON, hooks, once, rig};
+
+/// Index of `lo` in every network namespace.
+const LOOPBACK: u32 = 1;
 
 fn ifindex(node: &Node, link: &str) -> u32 {
     node.namespace().run(|| if_nametoindex(link)).expect("a link of the node")
@@ -25,7 +33,7 @@ fn has_link(node: &Node, link: &str) -> bool {
 }
 
 fn is_pinned(agent: &Agent<'_>, ifindex: u32) -> bool {
-    agent.pins().link(ifindex).exists()
+    agent.pins().pinned_links().unwrap().contains(&ifindex)
 }
 
 /// Asks from `pod` and says whether the kernel answered.
@@ -50,7 +58,9 @@ fn time_to_pin(link: &str, pins: &Pins) -> Option<Duration> {
     while Instant::now() < end {
         match there {
             None => there = if_nametoindex(link).ok().map(|index| (index, Instant::now())),
-            Some((index, since)) if pins.link(index).exists() => return Some(since.elapsed()),
+            Some((index, since)) if pins.pinned_links().ok()?.contains(&index) => {
+                return Some(since.elapsed());
+            }
             Some(_) => std::thread::yield_now(),
         }
     }
@@ -72,7 +82,7 @@ fn a_new_pod_is_answered_and_an_old_one_forgotten() {
     let index = ifindex(&rig.node, pod.host_link());
     assert!(is_answered_by_kernel(&agent, &pod), "{}", agent.process().tail());
     let first = ifindex(&rig.node, rig.pod.host_link());
-    let mut links = vec![first, index];
+    let mut links = vec![LOOPBACK, first, index];
     links.sort_unstable();
     assert_eq!(agent.pins().pinned_links().unwrap(), links);
 
@@ -151,6 +161,7 @@ fn status_names_links_that_are_there() {
     let first = ifindex(&rig.node, rig.pod.host_link());
     let links = |other: Option<&str>| {
         json!([
+            {"ifindex": LOOPBACK, "name": "lo"},
             {"ifindex": first, "name": rig.pod.host_link()},
             {"ifindex": 4711, "name": other},
         ])
@@ -178,7 +189,7 @@ fn a_pair_inside_the_node_is_not_a_pods() {
     for link in ["before0", "before1", "after0", "after1"] {
         assert!(!is_pinned(&agent, ifindex(&rig.node, link)), "{link} is attached to");
     }
-    assert_eq!(agent.pins().pinned_links().unwrap().len(), 2);
+    assert_eq!(agent.pins().pinned_links().unwrap().len(), 3, "lo and two pods");
 }
 
 #[test]
@@ -204,4 +215,79 @@ fn a_pod_behind_a_bridge_stays_attached() {
     wait_for_kernel(&agent, &late);
     assert!(is_pinned(&agent, index), "a link that leaves its bridge is still a pod's");
     wait_for_kernel(&agent, &rig.pod);
+}
+
+#[test]
+fn a_renamed_link_stays_attached() {
+    let Some(rig) = rig("rename", &[]) else { return };
+    let mut agent = rig.start(&[]);
+    wait_for_kernel(&agent, &rig.pod);
+    let index = ifindex(&rig.node, rig.pod.host_link());
+    rig.node.namespace().ip(&format!(
+        "link set {} down\nlink set {0} name renamed\nlink set renamed up\n\
+         route add {} dev renamed",
+        rig.pod.host_link(),
+        rig.pod.address()
+    ));
+    assert!(is_answered_by_kernel(&agent, &rig.pod));
+    // Another link may take the name.
+    let link = rig.pod.host_link();
+    rig.node.namespace().ip(&format!("link add {link} type veth peer name unused"));
+    let late = rig.node.add_pod("late");
+    wait_for_kernel(&agent, &late);
+    assert!(!is_pinned(&agent, ifindex(&rig.node, link)), "a pair inside the node");
+    agent.restart();
+    assert!(is_answered_by_kernel(&agent, &rig.pod), "{}", agent.process().tail());
+    assert!(is_pinned(&agent, index));
+}
+
+#[test]
+fn a_link_that_moves_to_another_namespace_is_let_go() {
+    for hook in hooks() {
+        let Some(rig) = rig("move", &[]) else { return };
+        let agent = rig.start_on(hook, &[]);
+        let gone = rig.node.add_pod("gone");
+        wait_for_kernel(&agent, &gone);
+        let (link, index) = (gone.host_link(), ifindex(&rig.node, gone.host_link()));
+        let elsewhere = Namespace::new("elsewhere");
+        rig.node.namespace().ip(&format!("link set {link} netns {}", elsewhere.name()));
+        wait_until("its pin is gone", SOON, || !is_pinned(&agent, index));
+        elsewhere.ip(&format!(
+            "link set {link} up\naddress add {LOCAL_IP}/32 dev lo\naddress add 10.9.9.9/32 dev {link}"
+        ));
+        let behind = RawSocket::open(&elsewhere, link, ethertype::IPV4);
+        let frame = Frame::with_query(&Query::new("web.shop.svc.cluster.local", qtype::A));
+        RawSocket::open(gone.namespace(), "eth0", ethertype::IPV4).send(&frame.octets());
+        let passed = behind.receive_where(SOON, |passed| passed == frame.octets());
+        assert!(passed.is_some(), "{hook:?}: it is still answered there");
+        // It comes back, and is a pod's again.
+        elsewhere.ip(&format!("link set {link} netns {}", rig.node.namespace().name()));
+        wait_until("it is attached to", SOON, || {
+            has_link(&rig.node, link) && is_pinned(&agent, ifindex(&rig.node, link))
+        });
+    }
+}
+
+#[test]
+fn only_links_that_are_meant() {
+    // The globs, and whether the first pod, the second, and `lo` are meant.
+    for (globs, meant) in [
+        ("veth*,!veth1", [false, true, false]),
+        ("!lo", [true, true, false]),
+        ("lo", [false, false, true]),
+        ("!veth[2-9],!lo", [true, false, false]),
+    ] {
+        let Some(rig) = rig("globs", &[]) else { return };
+        let agent = rig.start(&["--interfaces", globs]);
+        let second = rig.node.add_pod("second");
+        // Events come in order: when this one was looked at, so were the others.
+        let indexes =
+            [rig.pod.host_link(), second.host_link(), "lo"].map(|link| ifindex(&rig.node, link));
+        if meant[1] {
+            wait_for_kernel(&agent, &second);
+        }
+        for (index, meant) in indexes.into_iter().zip(meant) {
+            assert_eq!(is_pinned(&agent, index), meant, "{globs}: link {index}");
+        }
+    }
 }

@@ -104,7 +104,7 @@ fn a_restarted_agent_takes_over() {
     }
     let (settings, packets) = (agent.pins().settings().unwrap(), agent.packets());
     let links = agent.pins().pinned_links().unwrap();
-    assert_eq!(links.len(), 1);
+    assert_eq!(links.len(), 2);
 
     agent.kill9();
     rig.manifests.remove("gone.yaml");

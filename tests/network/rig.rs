@@ -7,6 +7,7 @@ use std::{
 };
 
 use dns_ebpf::layout::outcome::Outcome;
+use dns_user::datapath::mode::Hook;
 use harness::{
     agent::Agent,
     client::{LIMIT, Response, exchange_tcp},
@@ -28,9 +29,25 @@ pub fn once(outcomes: &[Outcome]) -> HashMap<Outcome, u64> {
     outcomes.iter().map(|outcome| (*outcome, 1)).collect()
 }
 
+/// Returns the hooks of pods' links that this kernel has.
+pub fn hooks() -> Vec<Hook> {
+    let tcx = kernel::features().tcx.then_some(Hook::Tcx);
+    tcx.into_iter().chain([Hook::Clsact, Hook::XdpGeneric]).collect()
+}
+
+/// Returns the value of `--datapath` that leads to a hook.
+pub fn datapath(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Tcx => "tc",
+        Hook::Clsact => "clsact",
+        Hook::XdpGeneric | Hook::XdpNative => "xdp",
+    }
+}
+
 /// Everything but the agent.
 pub struct Rig {
     pub manifests: Manifests,
+    upstream_address: String,
     pub upstream: Upstream,
     pub pod: Pod,
     pub node: Node,
@@ -50,7 +67,8 @@ pub fn rig(name: &str, tools: &[&'static str]) -> Option<Rig> {
     // A port of the kernel's choice: 53 on a local address is the agent's.
     let address = SocketAddr::new(NODE_IP.into(), 0);
     let upstream = Upstream::start(node.namespace(), address, Table::example());
-    Some(Rig { manifests: Manifests::examples(), upstream, pod, node })
+    let upstream_address = upstream.address().to_string();
+    Some(Rig { manifests: Manifests::examples(), upstream_address, upstream, pod, node })
 }
 
 impl Rig {
@@ -58,10 +76,19 @@ impl Rig {
     /// and waits until it is ready.
     #[track_caller]
     pub fn start(&self, more: &[&str]) -> Agent<'_> {
-        let upstream = self.upstream.address().to_string();
-        let flags =
-            ["--datapath", "tc", "--source", self.manifests.argument(), "--upstream", &upstream];
-        Agent::start(&self.node, &[&flags[..], more].concat())
+        Agent::start(&self.node, &[&self.flags("tc"), more].concat())
+    }
+
+    /// Does the same with programs on a certain hook of pods' links.
+    #[track_caller]
+    pub fn start_on(&self, hook: Hook, more: &[&str]) -> Agent<'_> {
+        Agent::start(&self.node, &[&self.flags(datapath(hook)), more].concat())
+    }
+
+    /// Returns the flags that the rig decides.
+    pub fn flags<'a>(&'a self, datapath: &'a str) -> [&'a str; 6] {
+        let source = self.manifests.argument();
+        ["--datapath", datapath, "--source", source, "--upstream", &self.upstream_address]
     }
 
     /// Asks the agent's own socket, over TCP, which no program answers.

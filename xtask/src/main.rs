@@ -11,6 +11,7 @@ mod bench;
 mod build;
 mod ci;
 mod demo;
+mod kernels;
 mod lint;
 mod progress;
 mod run;
@@ -47,6 +48,10 @@ enum Verb {
     },
     /// Run all tests; the last line says how many passed and failed.
     Test {
+        /// Run the programs' tests on these kernels instead, each in a virtual machine; on all
+        /// that are known when none is named.
+        #[arg(long, value_name = "VERSION,...", num_args = 0..=1, value_delimiter = ',')]
+        kernels: Option<Vec<String>>,
         /// Passed on to `cargo test`: names of tests, flags behind `--`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -68,7 +73,7 @@ fn main() -> ExitCode {
         Verb::Setup => setup::run(setup::EVERYTHING),
         Verb::Build { release } => build::run(release),
         Verb::Demo { stay } => demo::run(stay),
-        Verb::Test { arguments } => test::run(&arguments),
+        Verb::Test { kernels, arguments } => test::run(&arguments, kernels.as_deref()),
         Verb::Lint => lint::run(),
         Verb::Ci => ci::run(),
         Verb::Bench { arguments } => bench::run(&arguments),

@@ -24,6 +24,8 @@ pub(crate) enum Part {
     CoreDns,
     /// The other parts of a cluster that tests start.
     Cluster,
+    /// What boots other kernels.
+    Machines,
 }
 
 /// What `build` and `lint` need.
@@ -34,6 +36,9 @@ pub(crate) const DEMO: &[Part] = &[Part::Bpf, Part::Network];
 pub(crate) const COMPARISON: &[Part] = &[Part::Bpf, Part::Network, Part::CoreDns];
 /// What `test` needs.
 pub(crate) const EVERYTHING: &[Part] = &[Part::Bpf, Part::Network, Part::CoreDns, Part::Cluster];
+
+/// What `test --kernels` needs.
+pub(crate) const KERNELS: &[Part] = &[Part::Bpf, Part::Network, Part::Machines];
 
 const NETWORK: &[Package] = &[
     Package { name: "iproute2", program: "ip" },
@@ -46,6 +51,17 @@ const CLUSTER: &[Package] = &[
     Package { name: "etcd-server", program: "etcd" },
     Package { name: "busybox-static", program: "busybox" },
 ];
+
+const MACHINES: &[Package] = &[
+    Package { name: "qemu-system-x86", program: "qemu-system-x86_64" },
+    Package { name: "busybox-static", program: "busybox" },
+    Package { name: "cpio", program: "cpio" },
+    Package { name: "xz-utils", program: "xz" },
+    Package { name: "binutils", program: "strip" },
+];
+
+/// The key of Debian's archive, which Ubuntu does not have.
+const KEYRING: &[&str] = &["debian-archive-keyring"];
 
 pub(crate) fn run(parts: &[Part]) -> Result<()> {
     heading("set-up");
@@ -62,6 +78,10 @@ pub(crate) fn run(parts: &[Part]) -> Result<()> {
             Part::Cluster => {
                 apt::install_programs(CLUSTER)?;
                 go::install_kube_apiserver()?;
+            }
+            Part::Machines => {
+                apt::install_packages(KEYRING)?;
+                apt::install_programs(MACHINES)?;
             }
         }
     }

@@ -11,7 +11,7 @@ use dns_ebpf::{
 };
 
 use super::{
-    TCX_NEXT,
+    NEXT,
     maps::{self, KernelMaps},
     skb::Skb,
 };
@@ -24,7 +24,7 @@ const RESPONSE: u16 = 0x8500;
 /// Floor: what calling a program costs.
 #[classifier]
 pub fn empty_tc(_: TcContext) -> i32 {
-    TCX_NEXT
+    NEXT
 }
 
 /// Ceiling: turns every packet to port 53 of a local address around as if it
@@ -33,7 +33,7 @@ pub fn empty_tc(_: TcContext) -> i32 {
 pub fn reflect_tc(ctx: TcContext) -> i32 {
     match reflect(Skb::new(&ctx)) {
         Some(verdict) => verdict,
-        None => TCX_NEXT,
+        None => NEXT,
     }
 }
 
@@ -59,7 +59,7 @@ fn reflect(skb: Skb) -> Option<i32> {
 pub fn draw_tc(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
     if draw(skb).is_none() {
-        return TCX_NEXT;
+        return NEXT;
     }
     match answer(skb, KernelMaps) {
         Some(Ok(answered)) => {
@@ -69,9 +69,9 @@ pub fn draw_tc(ctx: TcContext) -> i32 {
         }
         Some(Err(passed_up)) => {
             maps::count(passed_up.outcome, passed_up.is_v6);
-            TCX_NEXT
+            NEXT
         }
-        None => TCX_NEXT,
+        None => NEXT,
     }
 }
 

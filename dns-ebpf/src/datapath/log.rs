@@ -1,9 +1,10 @@
 //! The programs' rare messages. Nothing on the hit or miss path logs.
 
-use aya_ebpf::{helpers::bpf_ktime_get_coarse_ns, programs::TcContext};
+use aya_ebpf::EbpfContext;
 use aya_log_ebpf::error;
+use dns_ebpf::answer::Maps as _;
 
-use super::{maps, skb::Skb};
+use super::maps::{self, KernelMaps};
 
 /// At most one message in this time.
 const INTERVAL_NS: u64 = 1_000_000_000;
@@ -11,10 +12,9 @@ const INTERVAL_NS: u64 = 1_000_000_000;
 /// Reports that something happened that cannot happen. A function of its own:
 /// the verifier looks at it once, and the hit path stays as short as it was.
 #[inline(never)]
-pub fn impossible(skb: Skb) {
+pub fn impossible<C: EbpfContext>(ctx: C, ifindex: u32) {
     let Some(logged_at) = maps::logged_at() else { return };
-    // SAFETY: a helper call.
-    let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
+    let now_ns = KernelMaps.now_ns();
     // SAFETY: a word of the map; two CPUs may both log, which does no harm.
     let last_ns = unsafe { logged_at.read_volatile() };
     if now_ns.wrapping_sub(last_ns) < INTERVAL_NS {
@@ -22,6 +22,5 @@ pub fn impossible(skb: Skb) {
     }
     // SAFETY: as above.
     unsafe { logged_at.write_volatile(now_ns) };
-    let (ctx, ifindex): (TcContext, u32) = (skb.context(), skb.ifindex());
     error!(&ctx, "an entry without its zone, or a reply that does not fit, on link {}", ifindex);
 }

@@ -1,43 +1,95 @@
-//! The programs: entry points, and nothing else.
+//! The programs: entry points, and nothing else. All run the same code; they
+//! differ in what the packet is to the kernel, and in how a reply gets back.
 //!
 //! Whatever is not answered continues, untouched, to the next program on the
-//! link (`TCX_NEXT`).
+//! link, and then to the stack.
 
 mod bench;
+mod frame;
 mod log;
 mod maps;
 mod skb;
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
-use dns_ebpf::{answer::answer, layout::outcome::Outcome};
+use aya_ebpf::{
+    EbpfContext,
+    bindings::xdp_action::{XDP_PASS, XDP_TX},
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+use dns_ebpf::{
+    answer::{Answered, Buffer, PassedUp, answer},
+    layout::outcome::Outcome,
+};
 
-use self::{maps::KernelMaps, skb::Skb};
+use self::{frame::Frame, maps::KernelMaps, skb::Skb};
 
-/// Lets the next program on the link, and then the stack, have the packet.
-const TCX_NEXT: i32 = -1;
+/// `TCX_NEXT`, which is also `TC_ACT_UNSPEC`: lets the next program on the
+/// link, and then the stack, have the packet.
+const NEXT: i32 = -1;
+/// `TCX_PASS`, which is also `TC_ACT_OK`: lets the stack have the packet.
+const PASS: i32 = 0;
 
-/// Answers queries that arrive on the host side of a pod's link.
+/// Answers queries that arrive on the host side of a pod's link, on tcx or
+/// clsact ingress.
 #[classifier]
 pub fn nodedns_tc(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    // A tag that the device took off, or several datagrams in one.
-    if skb.has_vlan_tag() || skb.is_segmented() {
-        return TCX_NEXT;
-    }
-    match answer(skb, KernelMaps) {
-        Some(Ok(answered)) => {
-            maps::count(answered.outcome, answered.datagram.is_v6());
+    match answer_skb(skb, ctx) {
+        Some(answered) => {
             bench::restore(skb, &answered);
             skb.redirect_back()
         }
-        Some(Err(passed_up)) => {
-            maps::count(passed_up.outcome, passed_up.is_v6);
-            if matches!(passed_up.outcome, Outcome::Impossible) {
-                log::impossible(skb);
-            }
-            TCX_NEXT
+        None => NEXT,
+    }
+}
+
+/// Answers queries of the node's own processes, and of pods on the host's
+/// network, on tcx or clsact ingress of `lo`.
+///
+/// The reply goes on as the packet that it is written into, which has its route
+/// already: to this host, where the client is as well.
+#[classifier]
+pub fn nodedns_lo(ctx: TcContext) -> i32 {
+    match answer_skb(Skb::new(&ctx), ctx) {
+        Some(_) => PASS,
+        None => NEXT,
+    }
+}
+
+/// Answers queries as soon as they arrive, and sends them back out of the link.
+#[xdp]
+pub fn nodedns_xdp(ctx: XdpContext) -> u32 {
+    let frame = Frame::new(&ctx);
+    match answer_counted(frame, ctx, frame.ifindex()) {
+        Some(_) => XDP_TX,
+        None => XDP_PASS,
+    }
+}
+
+#[inline(always)]
+fn answer_skb(skb: Skb, ctx: TcContext) -> Option<Answered> {
+    // A tag that the device took off, or several datagrams in one.
+    if skb.has_vlan_tag() || skb.is_segmented() {
+        return None;
+    }
+    answer_counted(skb, ctx, skb.ifindex())
+}
+
+/// Turns the query into its response, if it is one, and counts what happened.
+#[inline(always)]
+fn answer_counted<B: Buffer, C: EbpfContext>(buffer: B, ctx: C, ifindex: u32) -> Option<Answered> {
+    match answer(buffer, KernelMaps)? {
+        Ok(answered) => {
+            maps::count(answered.outcome, answered.datagram.is_v6());
+            Some(answered)
         }
-        None => TCX_NEXT,
+        Err(PassedUp { outcome, is_v6 }) => {
+            maps::count(outcome, is_v6);
+            if matches!(outcome, Outcome::Impossible) {
+                log::impossible(ctx, ifindex);
+            }
+            None
+        }
     }
 }
 

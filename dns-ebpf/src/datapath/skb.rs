@@ -10,7 +10,7 @@ use dns_ebpf::{answer::Buffer, packet::Packet};
 /// A packet for this host (`linux/if_packet.h`).
 const PACKET_HOST: u32 = 0;
 
-/// A packet on tcx ingress.
+/// A packet on tcx or clsact ingress.
 #[derive(Clone, Copy)]
 pub struct Skb(*mut __sk_buff);
 
@@ -19,12 +19,6 @@ impl Skb {
     #[inline(always)]
     pub fn new(ctx: &TcContext) -> Self {
         Self(ctx.skb.skb)
-    }
-
-    /// Returns the context again, as the log macros want it.
-    #[inline(always)]
-    pub fn context(self) -> TcContext {
-        TcContext::new(self.0)
     }
 
     /// Returns the index of the link on which the packet arrived.

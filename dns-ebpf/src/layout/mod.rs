@@ -43,8 +43,14 @@ pub mod maps {
 
 /// Names of the programs.
 pub mod programs {
-    /// Answers on tcx ingress.
+    /// Answers on tcx or clsact ingress of a pod's link.
     pub const ANSWER: &str = "nodedns_tc";
+    /// Answers on tcx or clsact ingress of `lo`.
+    pub const LOOPBACK: &str = "nodedns_lo";
+    /// Answers in XDP.
+    pub const XDP: &str = "nodedns_xdp";
+    /// All that answer.
+    pub const ALL: [&str; 3] = [ANSWER, LOOPBACK, XDP];
     /// Floor of benchmarks: does nothing.
     pub const EMPTY: &str = "empty_tc";
     /// Ceiling of benchmarks: turns every query around, unanswered.
@@ -57,6 +63,8 @@ pub mod programs {
 pub mod globals {
     /// [`super::key::Seed`] of the keys in NAMES.
     pub const SEED: &str = "SEED";
+    /// 1 where the kernel has the coarse clock, else 0.
+    pub const COARSE_CLOCK: &str = "COARSE_CLOCK";
     /// Benchmarks only: how often the query is put back after its reply.
     pub const RESTORE: &str = "RESTORE";
 }

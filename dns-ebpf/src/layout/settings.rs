@@ -24,7 +24,8 @@ const _: () = assert!(size_of::<Settings>() == 104);
 const _: () = assert!(core::mem::offset_of!(Settings, local_v6) % 8 == 0);
 
 /// How long the programs may answer. All times are `CLOCK_MONOTONIC` in
-/// nanoseconds, read by the programs with the coarse clock (Linux 5.11).
+/// nanoseconds, read by the programs with the coarse clock where there is one
+/// (Linux 5.11).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {

@@ -1,26 +1,14 @@
-//! The program on the links: one owner for each, pinned so that it stays when
+//! The programs on the links: one owner for each, pinned so that they stay when
 //! the agent goes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
-    fs, io,
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use aya::{
-    Ebpf,
-    programs::{
-        LinkOrder, SchedClassifier, TcAttachType,
-        links::{FdLink, LinkError, PinnedLink},
-        tc::{SchedClassifierLink, TcAttachOptions},
-    },
-    sys::SyscallError,
-};
-use dns_ebpf::layout::programs;
-use globset::GlobSet;
 use tokio::{
     select,
     sync::{mpsc, watch},
@@ -30,20 +18,12 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    links::{self, LinkEvent},
+    hook::Programs,
+    interfaces::Interfaces,
+    links::{self, Link, LinkEvent},
     lock::PinLock,
-    pins::Pins,
 };
 use crate::health::{DatapathState, Health};
-
-/// How a program came to be on a link.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Attached {
-    /// First in the chain of a link that had none of ours.
-    New,
-    /// In the place of the program that an earlier agent had left there.
-    Replaced,
-}
 
 /// How often an interface is tried again that could not be attached to.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
@@ -54,7 +34,7 @@ const EVENTS_MAX: usize = 1024;
 /// fails.
 pub async fn keep(
     attachments: Attachments,
-    interfaces: Option<GlobSet>,
+    interfaces: Interfaces,
     health: Arc<Health>,
     mut is_filled: watch::Receiver<bool>,
 ) -> Result<()> {
@@ -71,79 +51,83 @@ async fn apply_all(
 ) -> Result<Infallible> {
     let mut retries = interval(RETRY_EVERY);
     loop {
-        let result = select! {
+        select! {
             event = events.recv() => {
                 let event = event.context("the watch of links ended")?;
                 let is_listed = matches!(event, LinkEvent::Listed(_));
-                let result = attachments.apply(event);
+                if let Err(reason) = attachments.apply(event) {
+                    // A pod's link may be gone before its event was read.
+                    warn!("{reason:#}");
+                }
                 if is_listed {
                     health.set_datapath(DatapathState::Attached);
                 }
-                result
             }
-            _ = retries.tick() => attachments.retry(),
-        };
-        if let Err(reason) = result {
-            // A pod's link may be gone before its event was read.
-            warn!("{reason:#}");
+            _ = retries.tick() => if let Err(reason) = attachments.retry() {
+                // Said loudly when it failed for the first time.
+                debug!("{reason:#}");
+            }
         }
     }
 }
 
-/// The interfaces that carry the program.
+/// The interfaces that carry a program.
 pub struct Attachments {
-    ebpf: Ebpf,
-    pins: Pins,
+    programs: Programs,
     _lock: PinLock,
-    /// ifindex -> name.
-    attached: BTreeMap<u32, String>,
+    /// ifindex -> link.
+    attached: BTreeMap<u32, Link>,
     /// The same for those that could not be attached to.
-    failed: BTreeMap<u32, String>,
+    failed: BTreeMap<u32, Link>,
 }
 
 impl Attachments {
     /// Takes the loaded programs.
-    pub fn new(ebpf: Ebpf, pins: Pins, lock: PinLock) -> Self {
-        let (attached, failed) = (BTreeMap::new(), BTreeMap::new());
-        Self { ebpf, pins, _lock: lock, attached, failed }
+    pub fn new(programs: Programs, lock: PinLock) -> Self {
+        Self { programs, _lock: lock, attached: BTreeMap::new(), failed: BTreeMap::new() }
     }
 
-    /// Puts the program on an interface, first in the chain; swaps it in
-    /// atomically where an earlier one is pinned. Twice is once.
-    fn attach(&mut self, ifindex: u32, name: &str) -> Result<()> {
-        if self.attached.insert(ifindex, name.to_owned()).is_some() {
+    /// Puts a program on an interface. Twice is once; a new name changes nothing.
+    fn attach(&mut self, ifindex: u32, link: Link) -> Result<()> {
+        if let Some(attached) = self.attached.get_mut(&ifindex) {
+            attached.name = link.name;
             return Ok(());
         }
-        let attached = self.replace_or_attach(ifindex, name);
-        if let Ok(how) = &attached {
-            info!(ifindex, name, ?how, "answering on this link");
-        } else {
-            self.attached.remove(&ifindex);
-            self.failed.insert(ifindex, name.to_owned());
+        match self.programs.put_on(ifindex, link.kind) {
+            Ok((hook, how)) => {
+                info!(ifindex, name = link.name, ?hook, ?how, "answering on this link");
+                self.failed.remove(&ifindex);
+                self.attached.insert(ifindex, link);
+                Ok(())
+            }
+            Err(reason) => {
+                let message = format!("cannot attach to {} ({ifindex})", link.name);
+                self.failed.insert(ifindex, link);
+                Err(reason.context(message))
+            }
         }
-        attached.map(|_| ()).with_context(|| format!("cannot attach to {name} ({ifindex})"))
     }
 
-    /// Forgets an interface that is gone.
+    /// Forgets an interface that is gone, or that is not to carry a program.
     fn forget(&mut self, ifindex: u32) -> Result<()> {
         self.failed.remove(&ifindex);
-        if let Some(name) = self.attached.remove(&ifindex) {
-            debug!(ifindex, name, "the link is gone");
+        if let Some(link) = self.attached.remove(&ifindex) {
+            debug!(ifindex, name = link.name, "the link is gone");
         }
-        self.unpin(ifindex)
+        self.programs.remove_from(ifindex)
     }
 
     /// Tries again what failed.
     fn retry(&mut self) -> Result<()> {
         let failed = std::mem::take(&mut self.failed);
-        let results = failed.into_iter().map(|(ifindex, name)| self.attach(ifindex, &name));
+        let results = failed.into_iter().map(|(ifindex, link)| self.attach(ifindex, link));
         results.fold(Ok(()), Result::and)
     }
 
     /// Does what an event of a link asks for.
     fn apply(&mut self, event: LinkEvent) -> Result<()> {
         match event {
-            LinkEvent::Present { ifindex, name } => self.attach(ifindex, &name),
+            LinkEvent::Present { ifindex, link } => self.attach(ifindex, link),
             LinkEvent::Absent { ifindex } => self.forget(ifindex),
             LinkEvent::Listed(present) => self.retain(&present),
             LinkEvent::EventsLost => {
@@ -157,56 +141,11 @@ impl Attachments {
     /// Forgets pinned links of interfaces other than `present`, and what agents of
     /// other versions have left on them.
     fn retain(&mut self, present: &BTreeSet<u32>) -> Result<()> {
-        for ifindex in self.pins.pinned_links()? {
+        for ifindex in self.programs.pins().pinned_links()? {
             if !present.contains(&ifindex) {
                 self.forget(ifindex)?;
             }
         }
-        self.pins.remove_other_versions()
-    }
-
-    fn replace_or_attach(&mut self, ifindex: u32, name: &str) -> Result<Attached> {
-        let path = self.pins.link(ifindex);
-        match PinnedLink::from_pin(&path) {
-            Ok(pinned) => {
-                let link: SchedClassifierLink = FdLink::from(pinned)
-                    .try_into()
-                    .with_context(|| format!("{} is not a tcx link", path.display()))?;
-                let program = self.program()?;
-                if let Ok(id) = program.attach_to_link(link) {
-                    // Held by its pin alone, so that it ends with its pin.
-                    drop(program.take_link(id)?);
-                    return Ok(Attached::Replaced);
-                }
-                // The interface it was made for is gone and its index is used again.
-                self.unpin(ifindex)?;
-            }
-            Err(LinkError::SyscallError(SyscallError { io_error, .. }))
-                if io_error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error).context("cannot open the pinned link"),
-        }
-        let order = TcAttachOptions::TcxOrder(LinkOrder::first());
-        let program = self.program()?;
-        let id = program
-            .attach_with_options(name, TcAttachType::Ingress, order)
-            .context("the kernel refused a tcx link (needed: Linux 6.6, CAP_NET_ADMIN)")?;
-        let link: FdLink = program.take_link(id)?.try_into().context("not a tcx link")?;
-        link.pin(&path).with_context(|| format!("cannot pin {}", path.display()))?;
-        Ok(Attached::New)
-    }
-
-    fn program(&mut self) -> Result<&mut SchedClassifier> {
-        let program = self.ebpf.program_mut(programs::ANSWER);
-        Ok(program.context("the program is not in the object")?.try_into()?)
-    }
-
-    fn unpin(&self, ifindex: u32) -> Result<()> {
-        let path = self.pins.link(ifindex);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", path.display()))
-            }
-            _ => Ok(()),
-        }
+        self.programs.pins().remove_other_versions()
     }
 }

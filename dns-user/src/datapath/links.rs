@@ -1,13 +1,12 @@
-//! Which interfaces carry pods, and their coming and going (rtnetlink(7)).
+//! Which interfaces programs are for, and their coming and going (rtnetlink(7)).
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
 use futures::{StreamExt as _, TryStreamExt as _};
-use globset::GlobSet;
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage},
+    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
 };
 use rtnetlink::{
     MulticastGroup, new_multicast_connection,
@@ -16,22 +15,33 @@ use rtnetlink::{
 use tokio::sync::mpsc::Sender;
 use tracing::warn;
 
+use super::{interfaces::Interfaces, mode::LinkKind};
+
+/// An interface that is to carry a program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its name when it was last heard of.
+    pub name: String,
+    /// What it is.
+    pub kind: LinkKind,
+}
+
 /// What happened to an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkEvent {
-    /// An interface that is to carry the program is there (perhaps still).
+    /// An interface that is to carry a program is there (perhaps still).
     Present {
         /// Its index.
         ifindex: u32,
-        /// Its name now.
-        name: String,
+        /// What is known of it.
+        link: Link,
     },
-    /// The interface with that index is gone, or is not to carry the program.
+    /// The interface with that index is gone, or is not to carry a program.
     Absent {
         /// Its index.
         ifindex: u32,
     },
-    /// All interfaces that are to carry it have been named as present.
+    /// All interfaces that are to carry one have been named as present.
     Listed(BTreeSet<u32>),
     /// What was said so far may not hold any more; all is said again.
     EventsLost,
@@ -39,8 +49,8 @@ pub enum LinkEvent {
 
 /// Sends the interfaces that are there and all later changes, until the
 /// receiver is gone or netlink fails.
-pub async fn watch(globs: Option<GlobSet>, events: Sender<LinkEvent>) -> Result<()> {
-    while let Ended::EventsLost = list_and_follow(globs.as_ref(), &events).await? {
+pub async fn watch(interfaces: Interfaces, events: Sender<LinkEvent>) -> Result<()> {
+    while let Ended::EventsLost = list_and_follow(&interfaces, &events).await? {
         warn!("the kernel had to drop events of links; listing them anew");
         if events.send(LinkEvent::EventsLost).await.is_err() {
             break;
@@ -59,7 +69,7 @@ enum Ended {
 
 /// Changes are subscribed to before the list is taken, so none is missed. Lost
 /// events want another socket: what its buffer still holds is older than a list.
-async fn list_and_follow(globs: Option<&GlobSet>, events: &Sender<LinkEvent>) -> Result<Ended> {
+async fn list_and_follow(interfaces: &Interfaces, events: &Sender<LinkEvent>) -> Result<Ended> {
     let (connection, handle, mut messages) = new_multicast_connection(&[MulticastGroup::Link])
         .context("cannot open a netlink socket")?;
     let connection = tokio::spawn(connection);
@@ -67,10 +77,10 @@ async fn list_and_follow(globs: Option<&GlobSet>, events: &Sender<LinkEvent>) ->
         let mut listed = BTreeSet::new();
         let mut links = handle.link().get().execute();
         while let Some(link) = links.try_next().await.context("cannot list the links")? {
-            if let Some(name) = wanted_name(&link, globs) {
-                let ifindex = link.header.index;
+            let ifindex = link.header.index;
+            if let Some(link) = wanted(&link, interfaces) {
                 listed.insert(ifindex);
-                if events.send(LinkEvent::Present { ifindex, name }).await.is_err() {
+                if events.send(LinkEvent::Present { ifindex, link }).await.is_err() {
                     return Ok(Ended::ReceiverGone);
                 }
             }
@@ -82,7 +92,7 @@ async fn list_and_follow(globs: Option<&GlobSet>, events: &Sender<LinkEvent>) ->
             if let NetlinkPayload::Overrun(_) = message.payload {
                 return Ok(Ended::EventsLost);
             }
-            if let Some(event) = event(message, globs)
+            if let Some(event) = event(message, interfaces)
                 && events.send(event).await.is_err()
             {
                 return Ok(Ended::ReceiverGone);
@@ -100,7 +110,7 @@ async fn list_and_follow(globs: Option<&GlobSet>, events: &Sender<LinkEvent>) ->
 /// that the link is gone when only the port is.
 fn event(
     message: NetlinkMessage<RouteNetlinkMessage>,
-    globs: Option<&GlobSet>,
+    interfaces: &Interfaces,
 ) -> Option<LinkEvent> {
     match message.payload {
         NetlinkPayload::InnerMessage(
@@ -108,8 +118,8 @@ fn event(
         ) if link.header.interface_family != AddressFamily::Unspec => None,
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
             let ifindex = link.header.index;
-            Some(match wanted_name(&link, globs) {
-                Some(name) => LinkEvent::Present { ifindex, name },
+            Some(match wanted(&link, interfaces) {
+                Some(link) => LinkEvent::Present { ifindex, link },
                 None => LinkEvent::Absent { ifindex },
             })
         }
@@ -120,9 +130,10 @@ fn event(
     }
 }
 
-/// Returns the name of an interface that is to carry the program: by default a
-/// veth whose peer is in another namespace, which is where a reply is sent to.
-fn wanted_name(link: &LinkMessage, globs: Option<&GlobSet>) -> Option<String> {
+/// Returns what is known of an interface that is to carry a program: a veth
+/// whose peer is in another namespace, which is where a reply is sent to, and
+/// `lo`; any other only if it is named.
+fn wanted(link: &LinkMessage, interfaces: &Interfaces) -> Option<Link> {
     let (mut name, mut is_veth, mut has_foreign_peer) = (None, false, false);
     for attribute in &link.attributes {
         match attribute {
@@ -135,6 +146,17 @@ fn wanted_name(link: &LinkMessage, globs: Option<&GlobSet>) -> Option<String> {
         }
     }
     let name = name?;
-    let named = globs.is_none_or(|globs| globs.is_match(name));
-    (is_veth && has_foreign_peer && named).then(|| name.clone())
+    let kind = if link.header.flags.contains(LinkFlags::Loopback) {
+        LinkKind::Loopback
+    } else if is_veth && has_foreign_peer {
+        LinkKind::Pod
+    } else {
+        LinkKind::Other
+    };
+    let wanted = match kind {
+        LinkKind::Pod | LinkKind::Loopback => interfaces.include(name),
+        // A veth without a foreign peer has its peer here: no pod's.
+        LinkKind::Other => !is_veth && interfaces.name(name),
+    };
+    wanted.then(|| Link { name: name.clone(), kind })
 }

@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, Map, MapData},
-    programs::{SchedClassifier, TcAttachType},
+    programs::{Program, SchedClassifier},
 };
 use dns_ebpf::layout::{NAMES_MAX, globals, key::Seed, maps, programs, settings::Settings};
 use tracing::info;
@@ -15,11 +15,9 @@ use super::{
     OBJECT, encode,
     epoch::EpochWriter,
     maps::{Counters, KernelAnswers, LeaseMap, Names, Zones, settings},
+    mode::Features,
     pins::Pins,
 };
-
-/// The one link that is always there.
-const LOOPBACK: &str = "lo";
 
 /// How the programs are loaded.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +28,8 @@ pub struct LoadOptions<'a> {
     pub names_max: u32,
     /// Addresses answered for, at most [`LOCAL_IPS`](dns_ebpf::layout::LOCAL_IPS) of each family.
     pub local_ips: &'a [IpAddr],
+    /// What the kernel has.
+    pub features: Features,
     /// Benchmarks only: how often each reply is turned into its query again, 0..=7.
     pub restores: u32,
     /// Benchmarks only: how many names are drawn in turn.
@@ -37,15 +37,16 @@ pub struct LoadOptions<'a> {
 }
 
 impl<'a> LoadOptions<'a> {
-    /// The usual options, for these addresses.
-    pub fn new(pins: Option<&'a Pins>, local_ips: &'a [IpAddr]) -> Self {
-        Self { pins, names_max: NAMES_MAX, local_ips, restores: 0, draws: 0 }
+    /// The usual options, for these addresses and this kernel.
+    pub fn new(pins: Option<&'a Pins>, local_ips: &'a [IpAddr], features: Features) -> Self {
+        Self { pins, names_max: NAMES_MAX, local_ips, features, restores: 0, draws: 0 }
     }
 }
 
 /// Loaded programs and the handles of their maps.
 pub struct Loaded {
-    /// The programs; [`programs::ANSWER`] is in the kernel already.
+    /// The programs; [`programs::ANSWER`] and [`programs::LOOPBACK`] are in the
+    /// kernel already.
     pub ebpf: Ebpf,
     /// NAMES and ZONES.
     pub answers: KernelAnswers,
@@ -64,25 +65,25 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
         !OBJECT.is_empty(),
         "this binary was built without its BPF object; build it with `cargo xtask build`"
     );
-    SchedClassifier::query_tcx(LOOPBACK, TcAttachType::Ingress)
-        .context("tcx links cannot be used (needed: Linux 6.6 and CAP_NET_ADMIN)")?;
     let seed = match options.pins {
         Some(pins) => seed_of(pins, options.names_max)?,
         None => rand::random(),
     };
     let pinned: Vec<_> =
         options.pins.iter().flat_map(|pins| maps::ALL.map(|name| (name, pins.map(name)))).collect();
+    let coarse_clock = u32::from(options.features.coarse_clock);
     let mut loader = EbpfLoader::new();
     loader
         .map_max_entries(maps::NAMES, options.names_max)
         .map_max_entries(maps::DRAWS, options.draws + 1)
         .override_global(globals::SEED, &seed, true)
+        .override_global(globals::COARSE_CLOCK, &coarse_clock, true)
         .override_global(globals::RESTORE, &options.restores, true);
     for (name, path) in &pinned {
         loader.map_pin_path(name, path.as_path());
     }
     let mut ebpf = loader.load(OBJECT).context(
-        "the kernel refused the BPF object (needed: Linux 6.6 with BTF, \
+        "the kernel refused the BPF object (needed: Linux 5.10 with BTF, \
          and CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON or a privileged container)",
     )?;
     let mut settings = settings(take(&mut ebpf, maps::SETTINGS)?)?;
@@ -100,23 +101,30 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
         _settings: settings,
         ebpf,
     };
-    answering.with_program(programs::ANSWER)
+    answering.with_program(programs::ANSWER)?.with_program(programs::LOOPBACK)
 }
 
 impl Loaded {
     /// Loads one more program of the object into the kernel.
     pub fn with_program(mut self, name: &str) -> Result<Self> {
-        self.program_mut(name)?
-            .load()
-            .with_context(|| format!("the kernel's verifier refused the program {name}"))?;
+        let loaded = match self.program_mut(name)? {
+            Program::SchedClassifier(program) => program.load(),
+            Program::Xdp(program) => program.load(),
+            _ => bail!("{name} is a program of another type"),
+        };
+        loaded.with_context(|| format!("the kernel's verifier refused the program {name}"))?;
         Ok(self)
     }
 
     /// Returns a program by name.
-    pub fn program_mut(&mut self, name: &str) -> Result<&mut SchedClassifier> {
+    pub fn program_mut(&mut self, name: &str) -> Result<&mut Program> {
         let program = self.ebpf.program_mut(name);
-        let program = program.with_context(|| format!("no program {name} in the BPF object"))?;
-        program.try_into().with_context(|| format!("{name} is not a classifier"))
+        program.with_context(|| format!("no program {name} in the BPF object"))
+    }
+
+    /// Returns a program for tcx or clsact by name.
+    pub fn classifier_mut(&mut self, name: &str) -> Result<&mut SchedClassifier> {
+        self.program_mut(name)?.try_into().with_context(|| format!("{name} is not a classifier"))
     }
 }
 
@@ -140,6 +148,6 @@ fn take(ebpf: &mut Ebpf, name: &str) -> Result<MapData> {
     let map = ebpf.take_map(name).with_context(|| format!("no map {name} in the BPF object"))?;
     match map {
         Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) => Ok(data),
-        other => anyhow::bail!("{name} is a map of another type: {other:?}"),
+        other => bail!("{name} is a map of another type: {other:?}"),
     }
 }

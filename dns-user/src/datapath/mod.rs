@@ -3,11 +3,15 @@
 pub mod attach;
 pub mod encode;
 pub mod epoch;
+mod filters;
+pub mod hook;
+pub mod interfaces;
 pub mod links;
 pub mod load;
 pub mod lock;
 pub mod logs;
 pub mod maps;
+pub mod mode;
 pub mod pins;
 
 /// The BPF object, built from `dns-ebpf` together with this crate; empty when

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! PIN_DIR/v2/NAMES, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS
-//! PIN_DIR/v2/links/IFINDEX
+//! PIN_DIR/v2/links/IFINDEX      what holds a program on tcx or in XDP
+//! PIN_DIR/v2/filters/IFINDEX    a program that is on the clsact qdisc as well
 //! ```
 //! The folder carries the layout's version, so agents of two versions never
 //! share a map.
@@ -27,6 +28,13 @@ use dns_ebpf::layout::{
 };
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
+use super::filters;
+
+/// Folder of the pinned links.
+const LINKS: &str = "links";
+/// Folder of the programs that are filters.
+const FILTERS: &str = "filters";
+
 /// The pinned state of one layout version.
 #[derive(Clone, Debug)]
 pub struct Pins {
@@ -46,11 +54,12 @@ impl Pins {
 
     /// Returns where the link of the interface with that index is pinned.
     pub fn link(&self, ifindex: u32) -> PathBuf {
-        self.links().join(ifindex.to_string())
+        self.folder.join(LINKS).join(ifindex.to_string())
     }
 
-    fn links(&self) -> PathBuf {
-        self.folder.join("links")
+    /// Returns where the program is pinned that is a filter of that interface.
+    pub fn filter(&self, ifindex: u32) -> PathBuf {
+        self.folder.join(FILTERS).join(ifindex.to_string())
     }
 
     /// Makes the folders. Fails, without a trace, where nothing can be pinned.
@@ -64,8 +73,11 @@ impl Pins {
              (mount -t bpf bpf /sys/fs/bpf) or give a folder on one",
             self.folder.display()
         );
-        fs::create_dir_all(self.links())
-            .with_context(|| format!("cannot make {} (is this root?)", self.links().display()))
+        for folder in [LINKS, FILTERS].map(|name| self.folder.join(name)) {
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("cannot make {} (is this root?)", folder.display()))?;
+        }
+        Ok(())
     }
 
     /// Says whether anything may be pinned, by an agent of any version.
@@ -85,26 +97,19 @@ impl Pins {
             let is_version = entry.file_name().to_string_lossy().starts_with('v');
             let folder = entry.path();
             if is_version && folder != self.folder {
-                fs::remove_dir_all(&folder)
-                    .with_context(|| format!("cannot remove {}", folder.display()))?;
+                // Ours are in the place of theirs where we have one.
+                Self::remove_folder(&folder, |ifindex| !self.filter(ifindex).exists())?;
             }
         }
         Ok(())
     }
 
-    /// Returns the indexes of all interfaces with a pinned link.
+    /// Returns the indexes of all interfaces that carry a program.
     pub fn pinned_links(&self) -> Result<Vec<u32>> {
-        let entries = match fs::read_dir(self.links()) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => {
-                return Err(error)
-                    .with_context(|| format!("cannot read {}", self.links().display()));
-            }
-        };
-        let index = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
-        let mut indexes: Vec<u32> = entries.filter_map(|entry| index(entry.ok()?)).collect();
+        let mut indexes = indexes_in(&self.folder.join(LINKS))?;
+        indexes.extend(indexes_in(&self.folder.join(FILTERS))?);
         indexes.sort_unstable();
+        indexes.dedup();
         Ok(indexes)
     }
 
@@ -160,11 +165,45 @@ impl Pins {
 
     /// Removes links and maps of this version.
     pub fn remove(&self) -> Result<()> {
-        match fs::remove_dir_all(&self.folder) {
+        Self::remove_folder(&self.folder, |_| true)
+    }
+
+    /// Removes a version's folder, and those of its filters that are asked for:
+    /// they do not end with their pins.
+    fn remove_folder(folder: &Path, is_filter_to_go: impl Fn(u32) -> bool) -> Result<()> {
+        for ifindex in indexes_in(&folder.join(FILTERS))? {
+            if is_filter_to_go(ifindex) {
+                filters::remove(ifindex);
+            }
+        }
+        match fs::remove_dir_all(folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("cannot remove {}", self.folder.display()))
+                Err(error).with_context(|| format!("cannot remove {}", folder.display()))
             }
             _ => Ok(()),
         }
     }
+}
+
+/// Removes one pin; none there is no error.
+pub(super) fn remove_pin(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Returns the interfaces that the pins in a folder are named after.
+fn indexes_in(folder: &Path) -> Result<Vec<u32>> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot read {}", folder.display()));
+        }
+    };
+    let index = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+    Ok(entries.filter_map(|entry| index(entry.ok()?)).collect())
 }

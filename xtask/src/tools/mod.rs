@@ -13,6 +13,7 @@ use crate::workspace;
 pub(crate) mod apt;
 pub(crate) mod bpf;
 pub(crate) mod go;
+pub(crate) mod kernels;
 
 /// A program that set-up builds; another version is another folder.
 #[derive(Clone, Copy, Debug)]
