@@ -7,5 +7,5 @@ mod settings;
 pub use parser::{Corefile, Directive, ServerBlock};
 pub use settings::{
     ClusterSettings, DEFAULT_TTL_S, DEFAULT_ZONE, EndpointNames, Forwarded, Pods, ReverseZone,
-    Ttls, ZoneSettings, cluster_zone,
+    TtlRange, Ttls, ZoneSettings, cluster_zone,
 };

@@ -11,7 +11,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::parser::{Corefile, Directive, ServerBlock, has_variable};
 use options::Options;
 
-pub use model::{ClusterSettings, EndpointNames, Forwarded, Pods, ReverseZone, Ttls, ZoneSettings};
+pub use model::{
+    ClusterSettings, EndpointNames, Forwarded, Pods, ReverseZone, TtlRange, Ttls, ZoneSettings,
+};
 
 /// Zone of a cluster that does not say otherwise.
 pub const DEFAULT_ZONE: &str = "cluster.local";
@@ -92,12 +94,13 @@ fn assumed(zone: &str) -> ClusterSettings {
             soa_s: ttl_s,
             version_s: None,
             minimum_s: ttl_s,
+            cached: None,
         },
         reverse_zones: Vec::new(),
         pods: Pods::Verified,
         endpoints: EndpointNames::Address,
         shuffles: true,
-        forwarded: Forwarded { other_classes: true, transfers: true, ds: true },
+        forwarded: Forwarded { other_classes: true, transfers: true, ds: true, by_cache: true },
     }
 }
 
@@ -138,6 +141,7 @@ fn read_settings(file: &Corefile, domain: Option<&str>) -> Result<ZoneSettings> 
             other_classes: !file.blocks.iter().any(lets_classes_through),
             transfers: has("transfer"),
             ds: others().any(has_parent),
+            by_cache: false,
         },
         zone,
     }))

@@ -55,6 +55,36 @@ pub struct Ttls {
     pub version_s: Option<u32>,
     /// The MINIMUM field of the SOA record.
     pub minimum_s: u32,
+    /// What the cache makes of all TTLs of a positive response; None without one.
+    pub cached: Option<TtlRange>,
+}
+
+/// Least and most seconds of TTL that the cache lets pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TtlRange {
+    /// The least.
+    pub floor_s: u32,
+    /// The most, even if it is less than the least.
+    pub cap_s: u32,
+}
+
+impl TtlRange {
+    /// Returns what becomes of a TTL.
+    pub fn apply(self, ttl_s: u32) -> u32 {
+        ttl_s.max(self.floor_s).min(self.cap_s)
+    }
+}
+
+impl Ttls {
+    /// Returns the TTLs of responses to NOTIFY, of which the cache reads none.
+    #[must_use]
+    pub fn of_notify(self) -> Self {
+        /// What the cache takes instead.
+        const UNREAD_S: u32 = 5;
+        let Some(range) = self.cached else { return self };
+        let ttl_s = range.apply(UNREAD_S);
+        Self { data_s: ttl_s, negative_s: ttl_s, soa_s: ttl_s, version_s: Some(ttl_s), ..self }
+    }
 }
 
 /// Which names of Pods exist (option `pods`).
@@ -88,4 +118,7 @@ pub struct Forwarded {
     pub transfers: bool,
     /// Those for DS, which another server block may get.
     pub ds: bool,
+    /// Those whose TTLs only the cache decides, of which nothing is known:
+    /// aliases that lead out of the cluster, and NOTIFY.
+    pub by_cache: bool,
 }
