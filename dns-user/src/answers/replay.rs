@@ -244,7 +244,8 @@ fn answers_are_those_of_coredns() {
         let Some(theirs) = vector.response.map(|response| decode_hex(&response)) else { continue };
         let transport = if vector.transport == "tcp" { Transport::Tcp } else { Transport::Udp };
         let arrival = Arrival { transport, family: Family::V4 };
-        let ours = match decide(&query, arrival, &state.cluster().read().unwrap()) {
+        let decision = decide(&query, arrival, &state.cluster().read().unwrap());
+        let ours = match decision {
             Decision::Answered(ours) => ours,
             Decision::Pending(pending) => {
                 // One of them had nobody to ask.

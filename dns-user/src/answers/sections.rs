@@ -95,6 +95,9 @@ pub(super) fn read_name(message: &[u8], mut at: usize) -> Option<(Vec<u8>, usize
 mod tests {
     use super::{RawRecord, read_name};
 
+    /// Name, message, where to read; the name and where it ends.
+    type Case<'a> = (&'a str, &'a [u8], usize, Option<(&'a [u8], usize)>);
+
     #[test]
     fn names_are_read_as_the_library_does() {
         let label = [&[63][..], &[b'a'; 63]].concat();
@@ -105,7 +108,6 @@ mod tests {
             let pointers = (0..pointers).flat_map(|n| [0xc0, if n == 0 { 0 } else { 2 * n - 1 }]);
             [0].into_iter().chain(pointers).collect::<Vec<u8>>()
         };
-        type Case<'a> = (&'a str, &'a [u8], usize, Option<(&'a [u8], usize)>);
         let cases: [Case<'_>; 13] = [
             ("root", b"\0", 0, Some((b"\0", 1))),
             ("plain", b"\x01a\x02Bc\0z", 0, Some((b"\x01a\x02Bc\0", 6))),

@@ -19,7 +19,8 @@ use crate::{
 const ZONE: &str = "cluster.local";
 
 fn ask(state: &State, query: &[u8], arrival: Arrival) -> Option<Vec<u8>> {
-    match decide(query, arrival, &state.cluster().read().unwrap()) {
+    let decision = decide(query, arrival, &state.cluster().read().unwrap());
+    match decision {
         Decision::Answered(response) => Some(response),
         Decision::Pending(_) | Decision::Forwarded => None,
     }
@@ -351,7 +352,8 @@ fn nonsense_does_no_harm() {
             continue;
         }
         for arrival in [UDP, TCP] {
-            match decide(&query, arrival, &state.cluster().read().unwrap()) {
+            let decision = decide(&query, arrival, &state.cluster().read().unwrap());
+            match decision {
                 Decision::Answered(response) => {
                     assert_eq!(response[..2], query[..2]);
                     Message::from_vec(&response).expect("what is answered can be decoded");
