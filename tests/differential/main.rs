@@ -14,6 +14,7 @@ mod questions;
 mod random;
 mod random_objects;
 mod random_questions;
+mod settings;
 
 use std::time::Duration;
 
