@@ -16,7 +16,7 @@ use harness::{
 };
 use hickory_proto::{
     op::{Message, ResponseCode},
-    rr::RData,
+    rr::{RData, Record},
 };
 
 use crate::rig::{LIMIT, Rig};
@@ -155,20 +155,19 @@ fn every_name_of_the_cluster_is_answered_without_coredns() {
 
 /// Returns header and sections as text, records sorted and without a SOA's serial.
 fn show(message: &Message) -> String {
-    let mut text = format!("{:?}", message.metadata);
-    for section in [&message.answers, &message.authorities, &message.additionals] {
-        let mut records: Vec<_> = section
-            .iter()
-            .map(|record| {
-                let mut record = record.clone();
-                if let RData::SOA(soa) = &mut record.data {
-                    soa.serial = 0;
-                }
-                record.to_string()
-            })
-            .collect();
+    let sections = [&message.answers, &message.authorities, &message.additionals];
+    let sections = sections.map(|section| {
+        let mut records: Vec<_> = section.iter().map(show_record).collect();
         records.sort();
-        text += &format!("\n{records:?}");
+        records
+    });
+    format!("{:?} {sections:?}", message.metadata)
+}
+
+fn show_record(record: &Record) -> String {
+    let mut record = record.clone();
+    if let RData::SOA(soa) = &mut record.data {
+        soa.serial = 0;
     }
-    text
+    record.to_string()
 }

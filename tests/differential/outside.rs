@@ -220,7 +220,9 @@ fn answer(query: &[u8], is_tcp: bool) -> Option<Message> {
         "chain.example.com." => {
             add(&name, 300, alias("b.example.com."));
             add("b.example.com.", 17, alias("c.example.net."));
-            both.into_iter().for_each(|data| add("c.example.net.", 60, data));
+            for data in both {
+                add("c.example.net.", 60, data);
+            }
         }
         "broken.example.com." => {
             add(&name, 300, alias("nobody.example.com."));

@@ -11,7 +11,7 @@ use super::{
     view::View,
 };
 use crate::{
-    corefile::{ClusterSettings, ReverseZone, Ttls},
+    corefile::{Cache, ClusterSettings, ReverseZone, Ttls},
     message::{
         CLASS_IN, Question, TYPE_A, TYPE_AAAA, TYPE_AXFR, TYPE_CNAME, TYPE_DS, TYPE_IXFR, TYPE_NS,
         TYPE_PTR, TYPE_SOA, TYPE_SRV, TYPE_TXT,
@@ -31,9 +31,6 @@ pub(super) fn lookup(
     question: &Question<'_>,
     is_notify: bool,
 ) -> Option<Found> {
-    if is_notify && view.settings.forwarded.by_cache {
-        return None;
-    }
     let name = Folded::new(question.name)?;
     let View { settings, .. } = view;
     let own = name.labels_before(&settings.zone).map(|left| (left, None));
@@ -47,7 +44,7 @@ pub(super) fn lookup(
         view,
         settings,
         reverse,
-        ttls: if is_notify { ttls.of_notify() } else { ttls },
+        ttls: if is_notify { ttls.of_notify()? } else { ttls },
         serial,
         labels: name.first_labels(left),
         zone: question.name.get(start..)?,
@@ -120,8 +117,12 @@ impl Lookup<'_> {
             Ok(Outcome::Data(answers, additionals)) => Reply::data(answers, additionals),
             Ok(Outcome::Nodata) => Reply::nodata(self.soa(self.ttls.negative_s)?),
             Ok(Outcome::Outside(aliases, target)) => {
-                let outside = Outside { aliases, target, cached: self.ttls.cached };
-                return (!forwarded.by_cache).then_some(Found::Outside(outside));
+                let cached = match self.ttls.cache {
+                    Cache::Without => None,
+                    Cache::With(range) => Some(range),
+                    Cache::Unknown => return None,
+                };
+                return Some(Found::Outside(Outside { aliases, target, cached }));
             }
             Err(Failure::NoSuchName) if self.reverse.is_some_and(|zone| zone.passes_on) => {
                 return None;

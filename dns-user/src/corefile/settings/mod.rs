@@ -13,7 +13,7 @@ use super::parser::{Corefile, Directive, ServerBlock, has_variable};
 use options::Options;
 
 pub use model::{
-    Cause, ClusterSettings, EndpointNames, Exposed, Forwarded, LeftZone, Pods, ReverseZone,
+    Cache, Cause, ClusterSettings, EndpointNames, Exposed, Forwarded, LeftZone, Pods, ReverseZone,
     Selector, TtlRange, Ttls, ZoneSettings,
 };
 
@@ -95,14 +95,14 @@ fn assumed(zone: &str) -> ClusterSettings {
             soa_s: ttl_s,
             version_s: None,
             minimum_s: ttl_s,
-            cached: None,
+            cache: Cache::Unknown,
         },
         reverse_zones: Vec::new(),
         pods: Pods::Verified,
         endpoints: EndpointNames::Address,
         exposed: Exposed::default(),
         shuffles: true,
-        forwarded: Forwarded { other_classes: true, transfers: true, ds: true, by_cache: true },
+        forwarded: Forwarded { other_classes: true, transfers: true, ds: true },
     }
 }
 
@@ -141,7 +141,6 @@ fn read_settings(file: &Corefile, domain: Option<&str>) -> Result<ZoneSettings, 
             other_classes: !file.blocks.iter().any(lets_classes_through),
             transfers: has("transfer"),
             ds: others().any(has_parent),
-            by_cache: false,
         },
         zone,
     }))

@@ -98,8 +98,19 @@ pub struct Ttls {
     pub version_s: Option<u32>,
     /// The MINIMUM field of the SOA record.
     pub minimum_s: u32,
-    /// What the cache makes of all TTLs of a positive response; None without one.
-    pub cached: Option<TtlRange>,
+    /// What becomes of other TTLs.
+    pub cache: Cache,
+}
+
+/// The cache that the responses of a zone pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cache {
+    /// There is none.
+    Without,
+    /// All TTLs of a positive response become the least of them, in this range.
+    With(TtlRange),
+    /// There may be one.
+    Unknown,
 }
 
 /// Least and most seconds of TTL that the cache lets pass.
@@ -119,14 +130,19 @@ impl TtlRange {
 }
 
 impl Ttls {
-    /// Returns the TTLs of responses to NOTIFY, of which the cache reads none.
-    #[must_use]
-    pub fn of_notify(self) -> Self {
+    /// Returns the TTLs of responses to NOTIFY, of which the cache reads none. None
+    /// when it is not known whether there is one.
+    pub fn of_notify(self) -> Option<Self> {
         /// What the cache takes instead.
         const UNREAD_S: u32 = 5;
-        let Some(range) = self.cached else { return self };
+        let range = match self.cache {
+            Cache::Without => return Some(self),
+            Cache::With(range) => range,
+            Cache::Unknown => return None,
+        };
         let ttl_s = range.apply(UNREAD_S);
-        Self { data_s: ttl_s, negative_s: ttl_s, soa_s: ttl_s, version_s: Some(ttl_s), ..self }
+        let version_s = Some(ttl_s);
+        Some(Self { data_s: ttl_s, negative_s: ttl_s, soa_s: ttl_s, version_s, ..self })
     }
 }
 
@@ -175,7 +191,4 @@ pub struct Forwarded {
     pub transfers: bool,
     /// Those for DS, which another server block may get.
     pub ds: bool,
-    /// Those whose TTLs only the cache decides, of which nothing is known:
-    /// aliases that lead out of the cluster, and NOTIFY.
-    pub by_cache: bool,
 }

@@ -3,7 +3,9 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::{Directive, ServerBlock, TtlRange, Ttls, has_variable, is_within, normalize, show};
+use super::{
+    Cache, Directive, ServerBlock, TtlRange, Ttls, has_variable, is_within, normalize, show,
+};
 
 /// TTL of the record of `dns-version`.
 const VERSION_TTL_S: u32 = 28800;
@@ -22,7 +24,7 @@ pub(super) fn read(block: &ServerBlock, zone: &str, ttl_s: u32) -> Result<Ttls> 
         soa_s,
         version_s: Some(VERSION_TTL_S),
         minimum_s: ttl_s,
-        cached: None,
+        cache: Cache::Without,
     };
     let mut caches = block.directives.iter().filter(|plugin| plugin.name == "cache");
     let Some(cache) = caches.next() else { return Ok(plain) };
@@ -34,7 +36,7 @@ pub(super) fn read(block: &ServerBlock, zone: &str, ttl_s: u32) -> Result<Ttls> 
         soa_s: success.apply(soa_s),
         version_s: (success.cap_s <= CACHE_MAX_S).then_some(success.cap_s),
         minimum_s: ttl_s,
-        cached: Some(success),
+        cache: Cache::With(success),
     })
 }
 
@@ -93,7 +95,7 @@ fn read_range(option: &Directive, range: &mut TtlRange) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::super::parser::Corefile, Ttls, read};
+    use super::{super::super::parser::Corefile, Cache, Ttls, read};
 
     #[test]
     fn the_cache_raises_and_lowers() {
@@ -115,13 +117,18 @@ mod tests {
             ("cache 30 {\n disable success a.org\n prefetch 10\n }", 60, (30, 30, 30, Some(30))),
             ("cache {\n success 1 7200\n }", 60, (60, 60, 60, None)),
         ];
-        for (cache, ttl_s, (data_s, negative_s, soa_s, version_s)) in cases {
-            let file = Corefile::parse(&format!(". {{\n {cache}\n}}"), |_| None).unwrap();
+        for (text, ttl_s, (data_s, negative_s, soa_s, version_s)) in cases {
+            let file = Corefile::parse(&format!(". {{\n {text}\n}}"), |_| None).unwrap();
             let ttls = read(&file.blocks[0], "x.a.org", ttl_s).unwrap();
-            let Ttls { cached, .. } = ttls;
-            let expect = Ttls { data_s, negative_s, soa_s, version_s, minimum_s: ttl_s, cached };
-            assert_eq!(ttls, expect, "{cache} {ttl_s}");
-            assert_eq!(cached.map_or(ttl_s, |range| range.apply(ttl_s)), data_s, "{cache} {ttl_s}");
+            let Ttls { cache, .. } = ttls;
+            let expect = Ttls { data_s, negative_s, soa_s, version_s, minimum_s: ttl_s, cache };
+            assert_eq!(ttls, expect, "{text} {ttl_s}");
+            let other_s = match cache {
+                Cache::Without => ttl_s,
+                Cache::With(range) => range.apply(ttl_s),
+                Cache::Unknown => panic!("it is in the Corefile"),
+            };
+            assert_eq!(other_s, data_s, "{text} {ttl_s}");
         }
     }
 
