@@ -10,9 +10,9 @@
 /// Octets of the header.
 pub const HEADER: usize = 12;
 /// Most octets of a name on the wire, root included (RFC 1035 2.3.4).
-const NAME_MAX: usize = 255;
+pub const NAME_MAX: usize = 255;
 /// Most octets of a label.
-const LABEL_MAX: u8 = 63;
+pub const LABEL_MAX: u8 = 63;
 
 /// QR: the message is a response.
 pub const QR: u16 = 0x8000;
@@ -20,10 +20,16 @@ pub const QR: u16 = 0x8000;
 pub const OPCODE: u16 = 0x7800;
 /// AA: the answer is authoritative.
 pub const AA: u16 = 0x0400;
+/// Opcode NOTIFY (RFC 1996).
+pub const NOTIFY: u16 = 0x2000;
 /// TC: not everything fitted.
 pub const TC: u16 = 0x0200;
 /// RD: recursion desired.
 pub const RD: u16 = 0x0100;
+/// RA: recursion available.
+pub const RA: u16 = 0x0080;
+/// AD: authentic data (RFC 4035 3.2.3).
+pub const AD: u16 = 0x0020;
 /// CD: checking disabled (RFC 4035 3.2.2).
 pub const CD: u16 = 0x0010;
 /// The four bits of the RCODE.
@@ -31,10 +37,14 @@ pub const RCODE: u16 = 0x000f;
 
 /// RCODE: no error.
 pub const NOERROR: u16 = 0;
+/// RCODE: the query cannot be read.
+pub const FORMERR: u16 = 1;
 /// RCODE: the server failed.
 pub const SERVFAIL: u16 = 2;
 /// RCODE: the name does not exist.
 pub const NXDOMAIN: u16 = 3;
+/// RCODE: the server knows no such opcode.
+pub const NOTIMP: u16 = 4;
 /// RCODE: the server refuses.
 pub const REFUSED: u16 = 5;
 
@@ -58,6 +68,8 @@ pub const TYPE_AAAA: u16 = 28;
 pub const TYPE_SRV: u16 = 33;
 /// Type OPT (RFC 6891 6.1.2).
 pub const TYPE_OPT: u16 = 41;
+/// Type DNAME (RFC 6672).
+pub const TYPE_DNAME: u16 = 39;
 /// Type DS (RFC 4034 5).
 pub const TYPE_DS: u16 = 43;
 /// Type IXFR (RFC 1995).
@@ -127,7 +139,11 @@ impl<'m> Question<'m> {
         if Header::parse(message)?.questions == 0 {
             return None;
         }
-        let rest = message.get(HEADER..)?;
+        Self::read(message.get(HEADER..)?)
+    }
+
+    /// Reads a question from the start of `rest`. None as in [`Self::parse`].
+    pub fn read(rest: &'m [u8]) -> Option<Self> {
         let mut length = 0;
         loop {
             let label = *rest.get(length)?;

@@ -9,6 +9,7 @@
 
 mod compare;
 mod objects;
+mod outside;
 mod questions;
 mod random;
 mod random_objects;

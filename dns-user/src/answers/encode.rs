@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     cluster::{Name, Record, RecordData, Reply},
-    message::{AA, CD, CLASS_IN, HEADER, Header, OPCODE, QR, Question, RD, SERVFAIL, TC, TYPE_OPT},
+    message::{
+        AA, AD, CD, CLASS_IN, HEADER, Header, NOTIMP, OPCODE, QR, Question, RA, RD, SERVFAIL, TC,
+        TYPE_OPT,
+    },
 };
 
 /// Octets of TYPE, CLASS, TTL and RDLENGTH.
@@ -62,12 +65,13 @@ struct Writer {
 }
 
 /// Returns the response to `query` that says `reply`.
-pub(super) fn build(query: &Query<'_>, arrival: Arrival, reply: &Reply) -> Vec<u8> {
+pub(super) fn build(query: &Query, arrival: Arrival, reply: &Reply) -> Vec<u8> {
+    let question = query.question_octets();
     let budget = Budget::new(arrival, query.edns.as_ref());
     let opt = opt_octets(query.edns.as_ref());
     let sections = [reply.answers.as_slice(), reply.authority.as_slice(), &reply.additionals];
     let records = sections.iter().copied().flatten();
-    let length = HEADER + query.question.octets.len() + opt;
+    let length = HEADER + question.len() + opt;
     let length = length + records.map(full_length).sum::<usize>();
     let is_full = length <= budget.most_uncompressed;
     let mut writer = Writer {
@@ -75,9 +79,9 @@ pub(super) fn build(query: &Query<'_>, arrival: Arrival, reply: &Reply) -> Vec<u
         places: (!is_full).then(HashMap::new),
     };
     writer.octets.resize(HEADER, 0);
-    writer.write_question(query.question);
+    writer.write_question(question);
     let mut counts = [0; 3];
-    let mut truncated = 0;
+    let mut truncated = if reply.is_truncated { TC } else { 0 };
     'sections: for (count, section) in counts.iter_mut().zip(sections) {
         for record in section {
             let end = writer.octets.len();
@@ -95,10 +99,9 @@ pub(super) fn build(query: &Query<'_>, arrival: Arrival, reply: &Reply) -> Vec<u
     }
     let [answers, authorities, additionals] = counts;
     let authoritative = if reply.is_authoritative { AA } else { 0 };
-    let copied = query.header.flags & (RD | CD);
     let header = Header {
         id: query.header.id,
-        flags: QR | authoritative | truncated | copied | reply.rcode,
+        flags: QR | authoritative | truncated | copied_flags(&query.header) | reply.rcode,
         questions: 1,
         answers,
         authorities,
@@ -116,7 +119,9 @@ fn full_length(record: &Record) -> usize {
     let rdata = match &record.data {
         RecordData::A(ip) => ip.octets().len(),
         RecordData::Aaaa(ip) => ip.octets().len(),
-        RecordData::Cname(target) | RecordData::Ptr(target) => name(target),
+        RecordData::Cname(target) | RecordData::Dname(target) | RecordData::Ptr(target) => {
+            name(target)
+        }
         RecordData::Txt(text) => 1 + text.len(),
         RecordData::Srv { target, .. } => 3 * size_of::<u16>() + name(target),
         RecordData::Soa { mname, rname, .. } => name(mname) + name(rname) + 5 * size_of::<u32>(),
@@ -126,9 +131,9 @@ fn full_length(record: &Record) -> usize {
 
 impl Writer {
     /// Writes the question, whose name later ones may point to.
-    fn write_question(&mut self, question: Question<'_>) {
-        let fixed = question.octets.get(question.name.len()..).unwrap_or_default();
-        self.write_name(question.name, true);
+    fn write_question(&mut self, question: &[u8]) {
+        let (name, fixed) = question.split_at(question.len().saturating_sub(4));
+        self.write_name(name, true);
         self.octets.extend_from_slice(fixed);
     }
 
@@ -152,6 +157,8 @@ impl Writer {
             RecordData::Cname(target) | RecordData::Ptr(target) => {
                 self.write_name(target.octets(), true);
             }
+            // Names of newer types are never pointers (RFC 3597 4).
+            RecordData::Dname(target) => self.write_name(target.octets(), false),
             RecordData::Txt(text) => {
                 self.octets.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
                 self.octets.extend_from_slice(text.as_bytes());
@@ -207,32 +214,36 @@ impl Writer {
 /// vain: its question is echoed if it can be read, its OPT if that is understood.
 pub fn build_servfail(query: &[u8]) -> Vec<u8> {
     let Some(asked) = Header::parse(query) else { return Vec::new() };
-    let question = Question::parse(query);
-    let edns = Query::parse(query).and_then(|query| query.edns);
+    let read = Query::read(query).ok();
+    let question = match &read {
+        Some(read) => read.question_octets(),
+        None => Question::parse(query).map_or(&[][..], |question| question.octets),
+    };
+    let edns = read.as_ref().and_then(|query| query.edns.as_ref());
     let header = Header {
         id: asked.id,
-        flags: QR | asked.flags & (OPCODE | RD | CD) | SERVFAIL,
-        questions: question.is_some().into(),
+        flags: QR | copied_flags(&asked) | SERVFAIL,
+        questions: (!question.is_empty()).into(),
         answers: 0,
         authorities: 0,
         additionals: edns.is_some().into(),
     };
     let mut octets = Vec::new();
     write_header(&mut octets, header);
-    octets.extend_from_slice(question.map_or(&[], |question| question.octets));
-    if let Some(edns) = &edns {
+    octets.extend_from_slice(question);
+    if let Some(edns) = edns {
         write_opt(&mut octets, edns);
     }
     octets
 }
 
 /// Returns BADVERS (RFC 6891 6.1.3) for a query whose OPT has an unknown version.
-pub(super) fn build_badvers(query: &Query<'_>) -> Vec<u8> {
+pub(super) fn build_badvers(query: &Query) -> Vec<u8> {
     /// Extended RCODE, whose lower four bits are in the header.
     const BADVERS: u8 = 16 >> 4;
     let header = Header {
         id: query.header.id,
-        flags: QR | query.header.flags & (RD | CD),
+        flags: QR | copied_flags(&query.header),
         questions: 1,
         answers: 0,
         authorities: 0,
@@ -240,7 +251,7 @@ pub(super) fn build_badvers(query: &Query<'_>) -> Vec<u8> {
     };
     let mut octets = Vec::new();
     write_header(&mut octets, header);
-    octets.extend_from_slice(query.question.octets);
+    octets.extend_from_slice(query.question_octets());
     octets.push(0);
     octets.extend_from_slice(&TYPE_OPT.to_be_bytes());
     // Size, extended RCODE, version and flags; no options.
@@ -249,7 +260,40 @@ pub(super) fn build_badvers(query: &Query<'_>) -> Vec<u8> {
     octets
 }
 
-fn write_header(octets: &mut Vec<u8>, header: Header) {
+/// Returns the response to what CoreDNS does not read: the question, if there is
+/// one, and no OPT.
+pub(super) fn build_unread(query: &[u8], rcode: u16, question: &[u8]) -> Option<Vec<u8>> {
+    let asked = Header::parse(query)?;
+    let copied = match rcode {
+        // Comes after the library.
+        SERVFAIL => copied_flags(&asked),
+        NOTIMP => asked.flags & (OPCODE | TC | RD | RA | AD | CD),
+        _ => asked.flags & (TC | RD | RA | AD | CD),
+    };
+    let header = Header {
+        id: asked.id,
+        flags: QR | copied | rcode,
+        questions: (!question.is_empty()).into(),
+        answers: 0,
+        authorities: 0,
+        additionals: 0,
+    };
+    let mut octets = Vec::new();
+    write_header(&mut octets, header);
+    octets.extend_from_slice(question);
+    Some(octets)
+}
+
+/// Returns the opcode, and the flags that are copied from a query but not from a
+/// NOTIFY.
+fn copied_flags(asked: &Header) -> u16 {
+    match asked.flags & OPCODE {
+        0 => asked.flags & (RD | CD),
+        opcode => opcode,
+    }
+}
+
+pub(super) fn write_header(octets: &mut Vec<u8>, header: Header) {
     let Header { id, flags, questions, answers, authorities, additionals } = header;
     for number in [id, flags, questions, answers, authorities, additionals] {
         octets.extend_from_slice(&number.to_be_bytes());

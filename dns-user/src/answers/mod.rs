@@ -1,26 +1,28 @@
 //! The answer to a query that the kernel passed up, from what is known of the
 //! cluster.
 //!
-//! Whatever is not decided here is forwarded to CoreDNS as it is, so that odd
-//! messages get exactly its answer: `None` is never "no such name".
-//! Decided are queries with at most an OPT. The response is
-//! CoreDNS's, octet for octet, save the order of addresses and the serial of the
-//! SOA.
+//! Whatever is not decided here is forwarded to CoreDNS as it is, so that it gets
+//! exactly its answer: what is not known is never "no such name".
+//! The response is CoreDNS's, octet for octet, save the order of addresses and the
+//! serial of the SOA; to odd and broken messages, too.
 
 mod encode;
+mod outside;
 mod query;
 #[cfg(test)]
 mod replay;
+mod sections;
 #[cfg(test)]
 mod tests;
 
 pub use encode::build_servfail;
+pub use outside::Pending;
 
 use crate::{
-    cluster::Cluster,
-    message::{OPCODE, QR},
+    cluster::{Cluster, Found},
+    message::{CLASS_IN, NOTIFY, OPCODE},
 };
-use query::Query;
+use query::{Query, Unread};
 
 /// How a query came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,27 +51,58 @@ pub struct Arrival {
     pub family: Family,
 }
 
-/// CoreDNS reads datagrams of up to this many octets and fails on longer ones.
+/// CoreDNS reads datagrams up to this many octets, and not what comes after them.
 const UDP_QUERY_MAX: usize = 512;
 
-/// Returns the response to `query`, or None when it is not decided here and
-/// must be forwarded.
-pub fn answer(query: &[u8], arrival: Arrival, cluster: &Cluster) -> Option<Vec<u8>> {
-    if arrival.transport == Transport::Udp && query.len() > UDP_QUERY_MAX {
-        return None;
-    }
-    let query = Query::parse(query)?;
-    if query.header.flags & (QR | OPCODE) != 0 {
-        return None;
-    }
-    let mut reply = cluster.lookup(&query.question)?;
+/// What becomes of a query.
+#[derive(Debug)]
+pub enum Decision {
+    /// This is the response.
+    Answered(Vec<u8>),
+    /// The response needs the records of a name outside of the cluster.
+    Pending(Box<Pending>),
+    /// It is forwarded to CoreDNS as it is.
+    Forwarded,
+}
+
+/// Decides what becomes of `query`, which is no response and has a header.
+pub fn decide(query: &[u8], arrival: Arrival, cluster: &Cluster) -> Decision {
+    let read = match arrival.transport {
+        Transport::Udp => query.get(..UDP_QUERY_MAX).unwrap_or(query),
+        Transport::Tcp => query,
+    };
+    let decided = match Query::read(read) {
+        Ok(query) => decide_read(query, arrival, cluster),
+        Err(Unread::Error { rcode, question }) => {
+            encode::build_unread(query, rcode, &question).map(Decision::Answered)
+        }
+        Err(Unread::Unknown) => None,
+    };
+    decided.unwrap_or(Decision::Forwarded)
+}
+
+/// None when it is not decided here.
+fn decide_read(query: Query, arrival: Arrival, cluster: &Cluster) -> Option<Decision> {
+    let question = query.question()?;
     if query.edns.as_ref().is_some_and(|edns| edns.version != 0) {
-        return Some(encode::build_badvers(&query));
+        // Before any zone is looked for, but after the class.
+        return (question.qclass == CLASS_IN)
+            .then(|| Decision::Answered(encode::build_badvers(&query)));
     }
-    if cluster.shuffles() {
-        // No client that takes the first address, and no truncated response,
-        // favours one endpoint.
-        reply.shuffle(&mut rand::rng());
+    let is_notify = query.header.flags & OPCODE == NOTIFY;
+    let shuffles = cluster.shuffles();
+    match cluster.lookup(&question, is_notify)? {
+        Found::Reply(mut reply) => {
+            if shuffles {
+                // No client that takes the first address, and no truncated response,
+                // favours one endpoint.
+                reply.shuffle(&mut rand::rng());
+            }
+            Some(Decision::Answered(encode::build(&query, arrival, &reply)))
+        }
+        Found::Outside(outside) => {
+            let pending = Pending::new(query, arrival, shuffles, outside)?;
+            Some(Decision::Pending(Box::new(pending)))
+        }
     }
-    Some(encode::build(&query, arrival, &reply))
 }

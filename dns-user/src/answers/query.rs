@@ -1,7 +1,11 @@
-//! Reading a query: untrusted octets, so every access is checked and whatever
-//! is unusual ends in None.
+//! Reading a query as CoreDNS's library does (miekg/dns `acceptfunc.go` and
+//! `Msg.Unpack`): untrusted octets, so every access is checked.
 
-use crate::message::{HEADER, Header, Question, TYPE_OPT, u16_at};
+use super::sections::{RawRecord, read_name};
+use crate::message::{
+    FORMERR, HEADER, Header, NOTIFY, NOTIMP, OPCODE, Question, SERVFAIL, TYPE_A, TYPE_AAAA,
+    TYPE_CNAME, TYPE_DNAME, TYPE_NS, TYPE_OPT, TYPE_PTR, TYPE_SOA, u16_at,
+};
 
 /// Octets of an OPT record without options: root, type, size, extended RCODE,
 /// version, flags, RDLENGTH (RFC 6891 6.1.2).
@@ -19,18 +23,35 @@ mod option {
     pub(super) const LOCAL: std::ops::RangeInclusive<u16> = 65001..=65534;
 }
 
-/// A query that has one question and at most an OPT; octets after them do not count.
+/// A query that CoreDNS reads without an error. Records in it that are no OPT do
+/// not count, nor do octets after them.
 #[derive(Debug)]
-pub(super) struct Query<'m> {
+pub(super) struct Query {
     /// The header.
     pub(super) header: Header,
-    /// The question.
-    pub(super) question: Question<'m>,
-    /// What the OPT says, when there is one.
+    /// Name without pointers, type and class; what is cut off of the latter is 0.
+    question: Vec<u8>,
+    /// What the last OPT says, when there is one.
     pub(super) edns: Option<Edns>,
+    /// Whether there is any other record.
+    has_records: bool,
 }
 
-/// What a response echoes of an OPT.
+/// Why a message is not read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Unread {
+    /// CoreDNS responds with an error, before it looks for a zone.
+    Error {
+        /// FORMERR, NOTIMP or SERVFAIL.
+        rcode: u16,
+        /// The question, when it could be read; else empty.
+        question: Vec<u8>,
+    },
+    /// Only CoreDNS knows.
+    Unknown,
+}
+
+/// An OPT record.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Edns {
     /// Version, of which only 0 is known.
@@ -41,61 +62,156 @@ pub(super) struct Edns {
     pub(super) upper_flags: u8,
     /// The options that are echoed, as they stand in the query.
     pub(super) options: Vec<u8>,
+    /// The whole record, its owner being the root.
+    pub(super) record: Vec<u8>,
 }
 
-impl<'m> Query<'m> {
-    /// Reads `message`. None when it is anything but a header, one question and
-    /// at most an OPT whose options CoreDNS is known to accept.
-    pub(super) fn parse(message: &'m [u8]) -> Option<Self> {
-        let header = Header::parse(message)?;
-        let counts = (header.questions, header.answers, header.authorities);
-        if counts != (1, 0, 0) {
-            return None;
+impl Query {
+    /// Reads `message`, which is no response and has a header.
+    pub(super) fn read(message: &[u8]) -> Result<Self, Unread> {
+        let header = Header::parse(message).ok_or(Unread::Unknown)?;
+        screen(&header)?;
+        if message.len() == HEADER {
+            return Err(Unread::Error { rcode: SERVFAIL, question: Vec::new() });
         }
-        let question = Question::parse(message)?;
-        let rest = message.get(HEADER + question.octets.len()..)?;
-        let edns = match header.additionals {
-            0 => None,
-            // A message may end before its last record.
-            1 if rest.is_empty() => None,
-            1 => Some(Edns::parse(rest)?),
-            _ => return None,
-        };
-        Some(Self { header, question, edns })
+        let (question, end) =
+            read_question(message).ok_or(Unread::Error { rcode: FORMERR, question: Vec::new() })?;
+        let mut query = Self { header, question, edns: None, has_records: false };
+        query.read_records(message, end)?;
+        Ok(query)
+    }
+
+    /// Returns the question.
+    pub(super) fn question(&self) -> Option<Question<'_>> {
+        Question::read(&self.question)
+    }
+
+    /// Returns the question in wire form.
+    pub(super) fn question_octets(&self) -> &[u8] {
+        &self.question
+    }
+
+    /// Whether it is a query with nothing but a question and an OPT.
+    pub(super) fn is_plain(&self) -> bool {
+        !self.has_records && self.header.flags & OPCODE == 0
+    }
+
+    /// Reads the records from `at` on. A message may end before its last one.
+    fn read_records(&mut self, message: &[u8], mut at: usize) -> Result<(), Unread> {
+        let Header { answers, authorities, additionals, .. } = self.header;
+        for (count, is_additional) in [(answers, false), (authorities, false), (additionals, true)]
+        {
+            for _ in 0..count {
+                if at == message.len() {
+                    return Ok(());
+                }
+                let record = RawRecord::read(message, at).ok_or_else(|| self.broken())?;
+                at = record.end();
+                if record.record_type == TYPE_OPT {
+                    let edns = Edns::read(&record, || self.broken())?;
+                    self.has_records |= !is_additional || self.edns.is_some();
+                    self.edns = is_additional.then_some(edns);
+                } else if check_rdata(&record).ok_or(Unread::Unknown)? {
+                    self.has_records = true;
+                } else {
+                    return Err(self.broken());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn broken(&self) -> Unread {
+        Unread::Error { rcode: FORMERR, question: self.question.clone() }
+    }
+}
+
+/// Rejects what the header says.
+fn screen(header: &Header) -> Result<(), Unread> {
+    let reject = |rcode| Err(Unread::Error { rcode, question: Vec::new() });
+    if ![0, NOTIFY].contains(&(header.flags & OPCODE)) {
+        return reject(NOTIMP);
+    }
+    let Header { questions, answers, authorities, additionals, .. } = *header;
+    if questions != 1 || answers > 1 || authorities > 1 || additionals > 2 {
+        return reject(FORMERR);
+    }
+    Ok(())
+}
+
+/// Reads the question, and returns where it ends.
+fn read_question(message: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let (mut question, mut at) = read_name(message, HEADER)?;
+    for _ in ["TYPE", "CLASS"] {
+        if at == message.len() {
+            question.extend_from_slice(&[0, 0]);
+        } else {
+            question.extend_from_slice(message.get(at..at + 2)?);
+            at += 2;
+        }
+    }
+    Some((question, at))
+}
+
+/// Whether CoreDNS can read a record's RDATA. None when that is not known.
+fn check_rdata(record: &RawRecord<'_>) -> Option<bool> {
+    let rdata = record.rdata();
+    if rdata.is_empty() {
+        return Some(true);
+    }
+    match record.record_type {
+        TYPE_A => Some(rdata.len() == 4),
+        TYPE_AAAA => Some(rdata.len() == 16),
+        TYPE_NS | TYPE_CNAME | TYPE_PTR | TYPE_DNAME => Some(record.rdata_name().is_some()),
+        // What a NOTIFY or an IXFR has; no judgement on halves of it.
+        TYPE_SOA => {
+            let (_, at) = read_name(record.until_end, record.start)?;
+            let (_, at) = read_name(record.until_end, at)?;
+            (at + 5 * size_of::<u32>() == record.end()).then_some(true)
+        }
+        _ => None,
     }
 }
 
 impl Edns {
-    /// Reads an OPT from the start of `octets`.
-    fn parse(octets: &[u8]) -> Option<Self> {
-        let (head, rest) = octets.split_at_checked(OPT)?;
-        let &[root, type_high, type_low, size_high, size_low, _, version, flags, _, _, _] = head
-        else {
-            return None;
+    /// Takes what an OPT record says. `broken` is for one that CoreDNS cannot read.
+    fn read(record: &RawRecord<'_>, broken: impl Fn() -> Unread) -> Result<Self, Unread> {
+        let rdata = record.rdata();
+        let [_, version, upper_flags, _] = record.ttl;
+        let length = u16::try_from(rdata.len()).map_err(|_too_long| Unread::Unknown)?;
+        let [size, code] = [record.class, TYPE_OPT].map(u16::to_be_bytes);
+        let octets = [&[0], &code[..], &size, &record.ttl, &length.to_be_bytes(), rdata].concat();
+        let options = match echo_options(rdata) {
+            Options::Echoed(options) => options,
+            Options::Broken => return Err(broken()),
+            Options::Unknown => return Err(Unread::Unknown),
         };
-        let is_opt = root == 0 && u16::from_be_bytes([type_high, type_low]) == TYPE_OPT;
-        if !is_opt {
-            return None;
-        }
-        let rdata = rest.get(..usize::from(u16_at(head, 9)?))?;
-        Some(Self {
-            version,
-            size: u16::from_be_bytes([size_high, size_low]),
-            upper_flags: flags,
-            options: echo_options(rdata)?,
-        })
+        Ok(Self { version, size: record.class, upper_flags, options, record: octets })
     }
 }
 
-/// Returns the options of `rdata` that CoreDNS echoes. None when one of them
-/// overruns, or when CoreDNS looks into it and might refuse it.
-fn echo_options(rdata: &[u8]) -> Option<Vec<u8>> {
+/// What CoreDNS makes of an OPT's options.
+#[derive(Debug, PartialEq, Eq)]
+enum Options {
+    /// It echoes these.
+    Echoed(Vec<u8>),
+    /// It cannot read them.
+    Broken,
+    /// It looks into one of them, and might refuse it.
+    Unknown,
+}
+
+fn echo_options(rdata: &[u8]) -> Options {
     let mut echoed = Vec::new();
     let mut rest = rdata;
     while !rest.is_empty() {
-        let (code, length) = (u16_at(rest, 0)?, usize::from(u16_at(rest, 2)?));
-        let (whole, next) = rest.split_at_checked(4 + length)?;
-        let value = whole.get(4..)?;
+        let (Some(code), Some(length)) = (u16_at(rest, 0), u16_at(rest, 2)) else {
+            return Options::Broken;
+        };
+        let Some((whole, next)) = rest.split_at_checked(4 + usize::from(length)) else {
+            return Options::Broken;
+        };
+        let value = whole.get(4..).unwrap_or_default();
         match code {
             option::NSID | option::COOKIE | option::PADDING => echoed.extend_from_slice(whole),
             // Empty in a query (RFC 7314 2, RFC 7828 3.2.1).
@@ -104,11 +220,11 @@ fn echo_options(rdata: &[u8]) -> Option<Vec<u8>> {
             }
             option::SUBNET if is_subnet(value) => {}
             code if option::LOCAL.contains(&code) => {}
-            _ => return None,
+            _ => return Options::Unknown,
         }
         rest = next;
     }
-    Some(echoed)
+    Options::Echoed(echoed)
 }
 
 /// Says whether CoreDNS accepts this client subnet (RFC 7871 6): family, source
@@ -125,33 +241,33 @@ fn is_subnet(value: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    /// Name, RDATA, what is echoed.
-    type Case<'a> = (&'a str, &'a [u8], Option<&'a [u8]>);
+    use super::{Options::*, *};
 
     #[test]
-    fn options_are_echoed_dropped_or_left_to_coredns() {
+    fn options_are_echoed_dropped_refused_or_left_to_coredns() {
         let cookie = b"\0\x0a\0\x08abcdefgh";
-        let cases: [Case<'_>; 12] = [
-            ("none", b"", Some(b"")),
-            ("cookie", cookie, Some(cookie)),
-            ("cookie of three octets", b"\0\x0a\0\x03abc", Some(b"\0\x0a\0\x03abc")),
-            ("nsid", b"\0\x03\0\0", Some(b"\0\x03\0\0")),
-            ("keepalive", b"\0\x0b\0\0", Some(b"\0\x0b\0\0")),
-            ("keepalive with a time", b"\0\x0b\0\x02\0\x01", None),
-            ("subnet", b"\0\x08\0\x07\0\x01\x18\0\x0a\0\0", Some(b"")),
-            ("subnet of no family", b"\0\x08\0\x04\0\x03\0\0", None),
-            ("subnet too long", b"\0\x08\0\x05\0\x01\x21\0\x0a", None),
-            ("local use", b"\xfd\xe9\0\x01x", Some(b"")),
-            ("extended error", b"\0\x0f\0\x02\0\0", None),
-            ("overrun", b"\0\x0a\0\x09abcdefgh", None),
+        let echoed = |octets: &[u8]| Echoed(octets.to_vec());
+        let cases = [
+            ("none", b"".as_slice(), echoed(b"")),
+            ("cookie", cookie, echoed(cookie)),
+            ("cookie of three octets", b"\0\x0a\0\x03abc", echoed(b"\0\x0a\0\x03abc")),
+            ("nsid", b"\0\x03\0\0", echoed(b"\0\x03\0\0")),
+            ("keepalive", b"\0\x0b\0\0", echoed(b"\0\x0b\0\0")),
+            ("keepalive with a time", b"\0\x0b\0\x02\0\x01", Unknown),
+            ("subnet", b"\0\x08\0\x07\0\x01\x18\0\x0a\0\0", echoed(b"")),
+            ("subnet of no family", b"\0\x08\0\x04\0\x03\0\0", Unknown),
+            ("subnet too long", b"\0\x08\0\x05\0\x01\x21\0\x0a", Unknown),
+            ("local use", b"\xfd\xe9\0\x01x", echoed(b"")),
+            ("extended error", b"\0\x0f\0\x02\0\0", Unknown),
+            ("overrun", b"\0\x0a\0\x09abcdefgh", Broken),
+            ("half a code", b"\0", Broken),
+            ("half a length", b"\0\x0a\0", Broken),
         ];
         for (case, rdata, expect) in cases {
-            assert_eq!(echo_options(rdata).as_deref(), expect, "{case}");
+            assert_eq!(echo_options(rdata), expect, "{case}");
         }
         let dropped_between = [cookie.as_slice(), b"\xfd\xe9\0\x01x", b"\0\x0c\0\x01\0"].concat();
         let expect = [cookie.as_slice(), b"\0\x0c\0\x01\0"].concat();
-        assert_eq!(echo_options(&dropped_between), Some(expect));
+        assert_eq!(echo_options(&dropped_between), Echoed(expect));
     }
 }

@@ -8,7 +8,7 @@ use super::{
     *,
 };
 use crate::{
-    message::CLASS_IN,
+    message::is_query,
     objects::{
         Event,
         builders::{mk_config_map, mk_service, mk_slice},
@@ -19,7 +19,11 @@ use crate::{
 const ZONE: &str = "cluster.local";
 
 fn ask(state: &State, query: &[u8], arrival: Arrival) -> Option<Vec<u8>> {
-    answer(query, arrival, &state.cluster().read().unwrap())
+    let decision = decide(query, arrival, &state.cluster().read().unwrap());
+    match decision {
+        Decision::Answered(response) => Some(response),
+        Decision::Pending(_) | Decision::Forwarded => None,
+    }
 }
 
 fn insert(state: &mut State, name: &str, addresses: impl Iterator<Item = String>) {
@@ -118,21 +122,22 @@ fn what_is_not_decided_is_forwarded() {
     let cases = [
         ("outside the zone", mk_query("example.com", 1, None)),
         ("CoreDNS's own name", mk_query("ns.dns.cluster.local", 1, None)),
-        ("QR", with(&|query| query[2] |= 0x80)),
-        ("opcode", with(&|query| query[2] |= 0x20)),
-        ("two questions", with(&|query| query[5] = 2)),
-        ("ANCOUNT", with(&|query| query[7] = 1)),
-        ("OPT of another owner", with(&|query| query.splice(opt..opt, *b"\x01x").for_each(drop))),
-        ("OPT without its data", with(&|query| query[opt + 10] = 4)),
-        ("datagram of 513 octets", {
-            let mut query = mk_query(name, 1, Some(4096));
-            let padding = 513 - query.len();
-            query[opt + 9..].copy_from_slice(&u16::try_from(padding).unwrap().to_be_bytes());
-            query.extend_from_slice(&12u16.to_be_bytes());
-            query.extend_from_slice(&u16::try_from(padding - 4).unwrap().to_be_bytes());
-            query.resize(513, 0);
-            assert!(ask(&state, &query, TCP).is_some());
+        ("a record of a type that is not looked into", {
+            let mut query = with(&|query| (query[opt + 2], query[opt + 10]) = (250, 1));
+            query.push(0);
             query
+        }),
+        ("an option that is looked into", {
+            let mut query = mk_query(name, 1, Some(1232));
+            query[opt + 10] = 6;
+            query.extend_from_slice(b"\0\x0f\0\x02\0\0");
+            query
+        }),
+        ("unknown version, another class", {
+            with(&|query| {
+                query[opt - 1] = 3;
+                query[opt + 6] = 1;
+            })
         }),
     ];
     for (case, query) in cases {
@@ -140,6 +145,177 @@ fn what_is_not_decided_is_forwarded() {
     }
     assert!(ask(&state, &plain, UDP).is_some());
     assert_eq!(ask(&State::default(), &plain, UDP), None);
+}
+
+#[test]
+fn odd_messages_are_answered_as_the_plain_one_or_with_an_error() {
+    let state = mk_sample(KUBEADM);
+    let name = "api.prod.svc.cluster.local";
+    let plain = mk_query(name, 1, None);
+    let with = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut query = mk_query(name, 1, Some(1232));
+        change(&mut query);
+        query
+    };
+    let opt = plain.len();
+    let padded = |octets: usize| {
+        let mut query = mk_query(name, 1, Some(4096));
+        let padding = octets - query.len();
+        query[opt + 9..].copy_from_slice(&u16::try_from(padding).unwrap().to_be_bytes());
+        query.extend_from_slice(&12u16.to_be_bytes());
+        query.extend_from_slice(&u16::try_from(padding - 4).unwrap().to_be_bytes());
+        query.resize(octets, 0);
+        query
+    };
+    let record = b"\xc0\x0c\0\x01\0\x01\0\0\0\x05\0\x04\x01\x02\x03\x04";
+    let soa = b"\xc0\x0c\0\x06\0\x01\0\0\0\x05\0\x18\xc0\x0c\xc0\x0c\
+        aaaabbbbccccddddeeee";
+    // Query, what the header starts with after the ID, records in Answer.
+    let cases = [
+        ("plain", plain.clone(), [0x85, 0], 1),
+        ("TC, RA and RCODE", with(&|query| query[2..4].copy_from_slice(&[3, 0x8f])), [0x85, 0], 1),
+        ("opcode 1", with(&|query| query[2] |= 0x08), [0x89, 4], 0),
+        ("NOTIFY", with(&|query| query[2] |= 0x20), [0xa4, 0], 1),
+        (
+            "NOTIFY with an SOA record",
+            {
+                let mut query = [&plain[..], soa].concat();
+                (query[2], query[7]) = (0x24, 1);
+                query
+            },
+            [0xa4, 0],
+            1,
+        ),
+        ("no question", with(&|query| query[5] = 0), [0x81, 1], 0),
+        ("two questions", with(&|query| query[5] = 2), [0x81, 1], 0),
+        ("ANCOUNT 1 and nothing", [&[0, 0, 1, 0, 0, 1, 0, 1], &plain[8..]].concat(), [0x85, 0], 1),
+        (
+            "a record in Answer",
+            {
+                let mut query = [&plain[..], record].concat();
+                query[7] = 1;
+                query
+            },
+            [0x85, 0],
+            1,
+        ),
+        (
+            "a record of three octets",
+            {
+                let mut query = [&plain[..], &record[..15]].concat();
+                (query[7], query[opt + 11]) = (1, 3);
+                query
+            },
+            [0x81, 1],
+            0,
+        ),
+        ("three additionals", with(&|query| query[11] = 3), [0x81, 1], 0),
+        (
+            "two OPTs",
+            {
+                let mut query = with(&|query| query[11] = 2);
+                query.extend_from_slice(b"\0\0\x29\x10\0\0\0\x80\0\0\0");
+                query
+            },
+            [0x85, 0],
+            1,
+        ),
+        (
+            "OPT of another owner",
+            { with(&|query| query.splice(opt..opt, *b"\x01x").for_each(drop)) },
+            [0x85, 0],
+            1,
+        ),
+        ("OPT without its data", with(&|query| query[opt + 10] = 4), [0x81, 1], 0),
+        ("unknown version", with(&|query| query[opt + 6] = 1), [0x81, 0], 0),
+        ("datagram of 512 octets", padded(512), [0x85, 0], 1),
+        ("datagram of 513 octets", padded(513), [0x81, 1], 0),
+        ("long trailing octets", [&plain[..], &[7; 9000]].concat(), [0x85, 0], 1),
+        ("no class", plain[..opt - 2].to_vec(), [0x85, 0], 1),
+        ("half a class", plain[..opt - 1].to_vec(), [0x81, 1], 0),
+        ("no type", plain[..opt - 4].to_vec(), [0x85, 0], 0),
+        ("nothing but a header", plain[..12].to_vec(), [0x81, 2], 0),
+        ("half a name", plain[..20].to_vec(), [0x81, 1], 0),
+    ];
+    for (case, query, flags, answers) in cases {
+        let response = ask(&state, &query, UDP).unwrap_or_else(|| panic!("{case}: forwarded"));
+        assert_eq!(response[2..4], flags, "{case}");
+        assert_eq!(u16::from_be_bytes([response[6], response[7]]), answers, "{case}");
+        Message::from_vec(&response).unwrap_or_else(|error| panic!("{case}: {error}"));
+    }
+    assert_eq!(ask(&state, &padded(513), TCP).unwrap()[2..4], [0x85, 0], "in a stream");
+}
+
+/// Returns a response to `query` with records behind the question's name.
+fn respond(query: &[u8], flags: u16, records: &[&[u8]]) -> Vec<u8> {
+    let question = crate::message::Question::parse(query).unwrap();
+    let count = u16::try_from(records.len()).unwrap();
+    let mut response = query[..2].to_vec();
+    for number in [0x8080 | flags, 1, count, 0, 0] {
+        response.extend_from_slice(&number.to_be_bytes());
+    }
+    response.extend_from_slice(question.octets);
+    response.extend(records.concat());
+    response
+}
+
+#[test]
+fn targets_outside_are_looked_up_and_put_behind_their_aliases() {
+    const A: &[u8] = b"\xc0\x0c\0\x01\0\x01\0\0\0\x02\0\x04\xc0\0\x02\x50";
+    const ALIAS: &[u8] = b"\xc0\x0c\0\x05\0\x01\0\0\x0e\x10\0\x04\x01x\xc0\x10";
+    const SIGNATURE: &[u8] = b"\xc0\x0c\0\x2e\0\x01\0\0\0\x02\0\0";
+    let bare = "\n.:53 {\n kubernetes cluster.local {\n ttl 30\n }\n forward . 192.0.2.1\n}";
+    let cached = bare.replace("forward", "cache 30\n forward");
+    let cname = "ext.prod.svc.cluster.local. {} IN CNAME www.example.com.";
+    let (name, after) =
+        ("www.example.com. {} IN A 192.0.2.80", "www.example.com. {} IN CNAME x.example.com.");
+    // Corefile, upstream's flags and records; TTLs, TC, what is answered.
+    let cases = [
+        ("bare", bare, Some((0, vec![A])), vec![30, 2], false, vec![cname, name]),
+        ("cached", &cached, Some((0, vec![A])), vec![5, 5], false, vec![cname, name]),
+        ("alias", bare, Some((0, vec![ALIAS])), vec![30, 3600], false, vec![cname, after]),
+        ("alias, cached", &cached, Some((0, vec![ALIAS])), vec![30, 30], false, vec![cname, after]),
+        ("NXDOMAIN", bare, Some((3, vec![])), vec![30], false, vec![cname]),
+        ("SERVFAIL", &cached, Some((2, vec![])), vec![30], false, vec![cname]),
+        (
+            "NXDOMAIN behind an alias",
+            bare,
+            Some((3, vec![ALIAS])),
+            vec![30, 3600],
+            false,
+            vec![cname, after],
+        ),
+        ("TC", bare, Some((0x200, vec![A])), vec![30, 2], true, vec![cname, name]),
+        ("silence", &cached, None, vec![30], false, vec![cname]),
+    ];
+    let query = mk_query("ext.prod.svc.cluster.local", 1, Some(1400));
+    for (case, corefile, upstream, ttls, truncated, expect) in cases {
+        let state = mk_sample(corefile);
+        let decision = decide(&query, UDP, &state.cluster().read().unwrap());
+        let Decision::Pending(pending) = decision else { panic!("{case}: {decision:?}") };
+        let asked = pending.target_query().to_vec();
+        assert_eq!(asked, mk_query("www.example.com", 1, Some(1400)), "{case}");
+        let upstream = upstream.map(|(flags, records)| respond(&asked, flags, &records));
+        let response = pending.complete(upstream.as_deref()).expect(case);
+        let decoded = Message::from_vec(&response).expect(case);
+        let answers: Vec<_> = decoded.answers.iter().map(ToString::to_string).collect();
+        let expect: Vec<_> = expect
+            .iter()
+            .zip(ttls)
+            .map(|(line, ttl)| line.replace("{}", &ttl.to_string()))
+            .collect();
+        assert_eq!(answers, expect, "{case}");
+        assert_eq!(response[2], if truncated { 0x87 } else { 0x85 }, "{case}: flags");
+        assert_eq!(response[3], 0, "{case}: RA and RCODE");
+        assert_eq!(decoded.edns.map(|edns| edns.max_payload()), Some(1400), "{case}: OPT");
+    }
+    let state = mk_sample(bare);
+    for broken in [&respond(&query, 0, &[SIGNATURE])[..], &respond(&query, 0, &[&A[..9]]), b"short"]
+    {
+        let decision = decide(&query, UDP, &state.cluster().read().unwrap());
+        let Decision::Pending(pending) = decision else { panic!("{decision:?}") };
+        assert_eq!(pending.complete(Some(broken)), None, "{broken:?}");
+    }
 }
 
 #[test]
@@ -155,20 +331,39 @@ fn servfail_echoes_what_can_be_read() {
 fn nonsense_does_no_harm() {
     let state = mk_sample(KUBEADM);
     let mut rng = StdRng::seed_from_u64(53);
-    for round in 0..20_000 {
-        let mut query = mk_query("web.prod.svc.cluster.local", 1, Some(1232));
+    for round in 0..20_000_u32 {
+        let name = if round % 3 == 0 { "ext" } else { "web" };
+        let mut query = mk_query(&format!("{name}.prod.svc.cluster.local"), 1, Some(1232));
         if round % 2 == 0 {
             query = vec![0; rng.random_range(0..600)];
             rng.fill_bytes(&mut query);
         } else {
+            if round % 4 == 1 {
+                // The OPT is in another section.
+                (query[7], query[11]) = (1, 0);
+            }
             for _ in 0..rng.random_range(1..4) {
                 let at = rng.random_range(0..query.len());
                 query[at] = rng.random();
             }
             query.truncate(rng.random_range(0..=query.len()));
         }
-        if let Some(response) = ask(&state, &query, UDP) {
-            Message::from_vec(&response).expect("what is answered can be decoded");
+        if !is_query(&query) {
+            continue;
+        }
+        for arrival in [UDP, TCP] {
+            let decision = decide(&query, arrival, &state.cluster().read().unwrap());
+            match decision {
+                Decision::Answered(response) => {
+                    assert_eq!(response[..2], query[..2]);
+                    Message::from_vec(&response).expect("what is answered can be decoded");
+                }
+                Decision::Pending(pending) => {
+                    Message::from_vec(pending.target_query()).expect("what is asked, too");
+                    drop(pending.complete(Some(&query)));
+                }
+                Decision::Forwarded => {}
+            }
         }
         build_servfail(&query);
     }

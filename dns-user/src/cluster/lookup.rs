@@ -6,12 +6,12 @@ use std::collections::HashSet;
 use super::{
     candidates::{self, Candidates, Failure, Host, host_label},
     name::{Folded, Name},
-    reply::{Record, RecordData, Reply},
+    reply::{Found, Outside, Record, RecordData, Reply},
     reverse,
     view::View,
 };
 use crate::{
-    corefile::{ClusterSettings, ReverseZone, Ttls},
+    corefile::{Cache, ClusterSettings, ReverseZone, Ttls},
     message::{
         CLASS_IN, Question, TYPE_A, TYPE_AAAA, TYPE_AXFR, TYPE_CNAME, TYPE_DS, TYPE_IXFR, TYPE_NS,
         TYPE_PTR, TYPE_SOA, TYPE_SRV, TYPE_TXT,
@@ -23,8 +23,14 @@ const DNS_VERSION: &str = "1.1.0";
 /// Aliases behind one another at most.
 const ALIASES_MAX: usize = 11;
 
-/// Returns CoreDNS's answer. None when only CoreDNS can tell.
-pub(super) fn lookup(view: View<'_>, serial: u32, question: &Question<'_>) -> Option<Reply> {
+/// Returns CoreDNS's answer, to a NOTIFY if `is_notify`, else to a query. None
+/// when only CoreDNS can tell.
+pub(super) fn lookup(
+    view: View<'_>,
+    serial: u32,
+    question: &Question<'_>,
+    is_notify: bool,
+) -> Option<Found> {
     let name = Folded::new(question.name)?;
     let View { settings, .. } = view;
     let own = name.labels_before(&settings.zone).map(|left| (left, None));
@@ -33,11 +39,12 @@ pub(super) fn lookup(view: View<'_>, serial: u32, question: &Question<'_>) -> Op
         reverse.filter_map(|zone| name.labels_before(&zone.name).map(|left| (left, Some(zone))));
     let (left, reverse) = own.or_else(|| reverse.next())?;
     let start = name.start(left);
+    let ttls = reverse.map_or(settings.ttls, |zone| zone.ttls);
     let lookup = Lookup {
         view,
         settings,
         reverse,
-        ttls: reverse.map_or(&settings.ttls, |zone| &zone.ttls),
+        ttls: if is_notify { ttls.of_notify()? } else { ttls },
         serial,
         labels: name.first_labels(left),
         zone: question.name.get(start..)?,
@@ -54,7 +61,7 @@ struct Lookup<'a> {
     settings: &'a ClusterSettings,
     /// None in the cluster's zone.
     reverse: Option<&'a ReverseZone>,
-    ttls: &'a Ttls,
+    ttls: Ttls,
     serial: u32,
     name: &'a Folded,
     /// The labels left of the zone, folded.
@@ -71,6 +78,8 @@ struct Lookup<'a> {
 enum Outcome {
     Data(Vec<Record>, Vec<Record>),
     Nodata,
+    /// Aliases, the last of which leads to this name outside of the cluster.
+    Outside(Vec<Record>, Name),
 }
 
 impl Outcome {
@@ -80,7 +89,7 @@ impl Outcome {
 }
 
 impl Lookup<'_> {
-    fn answer(&self, question: &Question<'_>) -> Option<Reply> {
+    fn answer(&self, question: &Question<'_>) -> Option<Found> {
         let forwarded = self.settings.forwarded;
         let qtype = question.qtype;
         if question.qclass != CLASS_IN && forwarded.other_classes
@@ -90,7 +99,7 @@ impl Lookup<'_> {
         }
         let outcome = match qtype {
             TYPE_AXFR | TYPE_IXFR => {
-                return (!forwarded.transfers).then(Reply::refused);
+                return (!forwarded.transfers).then(|| Found::Reply(Reply::refused()));
             }
             TYPE_A | TYPE_AAAA if self.is_name_server() => return None,
             TYPE_A | TYPE_AAAA => self.addresses(qtype),
@@ -104,13 +113,24 @@ impl Lookup<'_> {
             TYPE_SRV => self.ports(),
             _ => self.candidates().map(|_| Outcome::Nodata),
         };
-        match outcome {
-            Ok(Outcome::Data(answers, additionals)) => Some(Reply::data(answers, additionals)),
-            Ok(Outcome::Nodata) => Some(Reply::nodata(self.soa(self.ttls.negative_s)?)),
-            Err(Failure::NoSuchName) if self.reverse.is_some_and(|zone| zone.passes_on) => None,
-            Err(Failure::NoSuchName) => Some(Reply::no_such_name(self.soa(self.ttls.negative_s)?)),
-            Err(Failure::Unknown) => None,
-        }
+        let reply = match outcome {
+            Ok(Outcome::Data(answers, additionals)) => Reply::data(answers, additionals),
+            Ok(Outcome::Nodata) => Reply::nodata(self.soa(self.ttls.negative_s)?),
+            Ok(Outcome::Outside(aliases, target)) => {
+                let cached = match self.ttls.cache {
+                    Cache::Without => None,
+                    Cache::With(range) => Some(range),
+                    Cache::Unknown => return None,
+                };
+                return Some(Found::Outside(Outside { aliases, target, cached }));
+            }
+            Err(Failure::NoSuchName) if self.reverse.is_some_and(|zone| zone.passes_on) => {
+                return None;
+            }
+            Err(Failure::NoSuchName) => Reply::no_such_name(self.soa(self.ttls.negative_s)?),
+            Err(Failure::Unknown) => return None,
+        };
+        Some(Found::Reply(reply))
     }
 
     /// Whether the name is CoreDNS's own, `ns.dns`, which it knows in this
@@ -133,11 +153,10 @@ impl Lookup<'_> {
     fn addresses(&self, qtype: u16) -> Result<Outcome, Failure> {
         let found = self.candidates()?;
         let mut aliases = Vec::new();
-        let records = self.resolve(self.name, &self.owner, &found, qtype, &mut aliases)?;
-        Ok(Outcome::of(records))
+        self.resolve(self.name, &self.owner, &found, qtype, &mut aliases)
     }
 
-    /// Returns the addresses of a name's candidates, behind their aliases.
+    /// Returns the addresses of a name's candidates, or what its alias leads to.
     /// `aliases` are those that led to the name.
     fn resolve(
         &self,
@@ -146,25 +165,23 @@ impl Lookup<'_> {
         found: &Candidates<'_>,
         qtype: u16,
         aliases: &mut Vec<Name>,
-    ) -> Result<Vec<Record>, Failure> {
+    ) -> Result<Outcome, Failure> {
         let mut records = Vec::new();
         let mut seen = HashSet::new();
         for candidate in &found.items {
             let ip = match candidate.host {
-                Host::Alias(target) => {
-                    records.extend(self.follow(name, owner, target, qtype, aliases)?);
-                    continue;
-                }
+                // The only candidate of its name.
+                Host::Alias(target) => return self.follow(name, owner, target, qtype, aliases),
                 Host::Address(ip) => ip,
             };
             if ip.is_ipv4() == (qtype == TYPE_A) && seen.insert(ip) {
                 records.push(self.record(owner, RecordData::of_address(ip)));
             }
         }
-        Ok(records)
+        Ok(Outcome::of(records))
     }
 
-    /// Returns an alias with what it leads to; nothing when it leads nowhere.
+    /// Returns an alias with what it leads to; no data when it leads nowhere.
     fn follow(
         &self,
         name: &Folded,
@@ -172,15 +189,15 @@ impl Lookup<'_> {
         target: &str,
         qtype: u16,
         aliases: &mut Vec<Name>,
-    ) -> Result<Vec<Record>, Failure> {
+    ) -> Result<Outcome, Failure> {
         let target = Name::from_text(target).ok_or(Failure::Unknown)?;
         let folded = Folded::new(target.octets()).ok_or(Failure::Unknown)?;
         if name.contains(&folded) || aliases.len() >= ALIASES_MAX || aliases.contains(&target) {
-            return Ok(Vec::new());
+            return Ok(Outcome::Nodata);
         }
+        let alias = self.record(owner, RecordData::Cname(target.clone()));
         let Some(left) = folded.labels_before(&self.settings.zone) else {
-            // Resolved outside of the cluster.
-            return Err(Failure::Unknown);
+            return Ok(Outcome::Outside(vec![alias], target));
         };
         let labels = folded.first_labels(left);
         if self.is_lower_case && labels == [b"ns".as_slice(), b"dns"] {
@@ -188,17 +205,18 @@ impl Lookup<'_> {
         }
         let found = match candidates::find(self.view, &labels) {
             Ok(found) => found,
-            Err(Failure::NoSuchName) => return Ok(Vec::new()),
+            Err(Failure::NoSuchName) => return Ok(Outcome::Nodata),
             Err(Failure::Unknown) => return Err(Failure::Unknown),
         };
         aliases.push(target.clone());
         let behind = self.resolve(&folded, &target, &found, qtype, aliases)?;
         aliases.pop();
-        if behind.is_empty() {
-            return Ok(behind);
-        }
-        let alias = self.record(owner, RecordData::Cname(target));
-        Ok([alias].into_iter().chain(behind).collect())
+        let before = |records: Vec<Record>| [alias].into_iter().chain(records).collect();
+        Ok(match behind {
+            Outcome::Data(answers, additionals) => Outcome::Data(before(answers), additionals),
+            Outcome::Outside(aliases, target) => Outcome::Outside(before(aliases), target),
+            Outcome::Nodata => Outcome::Nodata,
+        })
     }
 
     fn alias(&self) -> Result<Outcome, Failure> {

@@ -14,7 +14,7 @@ mod view;
 use std::{collections::BTreeMap, iter};
 
 pub use name::{Name, is_in_zone};
-pub use reply::{Record, RecordData, Reply};
+pub use reply::{Found, Outside, Record, RecordData, Reply};
 
 use crate::{
     corefile::{ClusterSettings, LeftZone, ZoneSettings},
@@ -38,11 +38,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Returns CoreDNS's answer. None when only CoreDNS can tell.
-    pub fn lookup(&self, question: &Question<'_>) -> Option<Reply> {
+    /// Returns CoreDNS's answer, to a NOTIFY if `is_notify`, else to a query. None
+    /// when only CoreDNS can tell.
+    pub fn lookup(&self, question: &Question<'_>, is_notify: bool) -> Option<Found> {
         let settings = self.answered()?;
         let serial = self.table.zone.as_ref()?.serial;
-        lookup::lookup(View { index: &self.index, settings }, serial, question)
+        lookup::lookup(View { index: &self.index, settings }, serial, question, is_notify)
     }
 
     /// Whether CoreDNS puts addresses in random order.

@@ -12,7 +12,7 @@ pub struct Name(Arc<[u8]>);
 
 impl Name {
     /// Takes a name that is known to be well-formed.
-    pub(super) fn from_wire(octets: &[u8]) -> Self {
+    pub fn from_wire(octets: &[u8]) -> Self {
         Self(octets.into())
     }
 

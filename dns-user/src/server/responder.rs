@@ -7,9 +7,9 @@ use std::{
 };
 
 use crate::{
-    answers::{self, Arrival, Family, Transport},
+    answers::{self, Arrival, Decision, Family, Pending, Transport},
     cluster::Cluster,
-    forward::Forwarder,
+    forward::{ForwardError, Forwarder},
     metrics::{Metrics, Plugin, ServerLabels, server_label},
 };
 
@@ -41,6 +41,8 @@ pub(super) struct Undecided {
     labels: ServerLabels,
     transport: Transport,
     started_at: Instant,
+    /// What is decided, up to the records of another name.
+    pending: Option<Box<Pending>>,
 }
 
 impl Responder {
@@ -57,20 +59,36 @@ impl Responder {
     pub(super) fn answer(&self, query: &[u8], listener: &Listener) -> Result<Vec<u8>, Undecided> {
         let started_at = Instant::now();
         let labels = self.metrics.count_query(&listener.server, listener.arrival, query);
-        let answer = {
+        let decision = {
             let cluster = self.cluster.read().unwrap_or_else(PoisonError::into_inner);
-            answers::answer(query, listener.arrival, &cluster)
+            answers::decide(query, listener.arrival, &cluster)
         };
         let transport = listener.arrival.transport;
-        let undecided = Undecided { labels, transport, started_at };
-        match answer {
-            Some(response) => Ok(self.count(undecided, response, Plugin::Kubernetes)),
-            None => Err(undecided),
+        let undecided = Undecided { labels, transport, started_at, pending: None };
+        match decision {
+            Decision::Answered(response) => Ok(self.count(undecided, response, Plugin::Kubernetes)),
+            Decision::Pending(pending) => Err(Undecided { pending: Some(pending), ..undecided }),
+            Decision::Forwarded => Err(undecided),
         }
     }
 
-    /// Returns upstream's response, or SERVFAIL.
-    pub(super) async fn forward(&self, query: &[u8], undecided: Undecided) -> Vec<u8> {
+    /// Returns the response that upstream has to do with, or SERVFAIL.
+    pub(super) async fn forward(&self, query: &[u8], mut undecided: Undecided) -> Vec<u8> {
+        if let Some(pending) = undecided.pending.take() {
+            let target = pending.target_query();
+            let upstream = match self.forwarder.forward(target, undecided.transport).await {
+                Ok(response) => Some(response),
+                // As if CoreDNS had waited for it.
+                Err(ForwardError::NoResponse) => None,
+                Err(error) => {
+                    tracing::debug!(%error, "query failed");
+                    return self.fail(query, undecided);
+                }
+            };
+            if let Some(response) = pending.complete(upstream.as_deref()) {
+                return self.count(undecided, response, Plugin::Kubernetes);
+            }
+        }
         match self.forwarder.forward(query, undecided.transport).await {
             Ok(response) => self.count(undecided, response, Plugin::Forward),
             Err(error) => {
@@ -86,7 +104,7 @@ impl Responder {
     }
 
     fn count(&self, query: Undecided, response: Vec<u8>, plugin: Plugin) -> Vec<u8> {
-        let Undecided { labels, started_at, transport: _ } = query;
+        let Undecided { labels, started_at, .. } = query;
         self.metrics.count_response(&labels, &response, plugin, started_at.elapsed());
         response
     }

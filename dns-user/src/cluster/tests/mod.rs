@@ -11,7 +11,7 @@ use crate::{
     state::State,
 };
 
-use super::{Name, RecordData, Reply};
+use super::{Found, Name, RecordData};
 
 /// Passes on nothing, so that every name is decided.
 const COREFILE: &str = ". {
@@ -32,13 +32,13 @@ fn mk_state(corefile: &str, objects: &[Object]) -> State {
     state
 }
 
-fn ask(state: &State, name: &str, qtype: u16) -> Option<Reply> {
+fn ask(state: &State, name: &str, qtype: u16) -> Option<Found> {
     let labels = name.split('.').map(str::as_bytes);
     let octets =
         labels.flat_map(|label| [[u8::try_from(label.len()).unwrap()].as_slice(), label].concat());
     let name: Vec<u8> = octets.chain([0]).collect();
     let question = Question { name: &name, qtype, qclass: CLASS_IN, octets: &[] };
-    state.cluster().read().unwrap().lookup(&question)
+    state.cluster().read().unwrap().lookup(&question, false)
 }
 
 fn text(name: &Name) -> String {
@@ -53,9 +53,17 @@ fn text(name: &Name) -> String {
     text.replace("cluster.local.", "C.")
 }
 
-/// Returns a reply as text: the answers, then what is additional.
-fn show(reply: Option<&Reply>) -> String {
-    let Some(reply) = reply else { return "forwarded".to_owned() };
+/// Returns what was found as text: the answers, what is additional, and a name
+/// outside of the cluster.
+fn show(found: Option<Found>) -> String {
+    let (reply, end) = match found {
+        None => return "forwarded".to_owned(),
+        Some(Found::Reply(reply)) => (reply, None),
+        Some(Found::Outside(outside)) => {
+            let end = format!("{}?", text(&outside.target));
+            (outside.into_reply(Vec::new(), false), Some(end))
+        }
+    };
     match reply.rcode {
         NXDOMAIN => return "NXDOMAIN".to_owned(),
         NOERROR if reply.answers.is_empty() => return "NODATA".to_owned(),
@@ -66,6 +74,7 @@ fn show(reply: Option<&Reply>) -> String {
         RecordData::A(ip) => format!("{} A {ip}", text(&record.owner)),
         RecordData::Aaaa(ip) => format!("{} AAAA {ip}", text(&record.owner)),
         RecordData::Cname(target) => format!("{} CNAME {}", text(&record.owner), text(target)),
+        RecordData::Dname(target) => format!("DNAME {}", text(target)),
         RecordData::Ptr(target) => format!("PTR {}", text(target)),
         RecordData::Txt(text) => format!("TXT {text}"),
         RecordData::Srv { weight, port, target } => {
@@ -73,5 +82,5 @@ fn show(reply: Option<&Reply>) -> String {
         }
         RecordData::Soa { mname, minimum_s, .. } => format!("SOA {} {minimum_s}", text(mname)),
     });
-    records.collect::<Vec<_>>().join(", ")
+    records.chain(end).collect::<Vec<_>>().join(", ")
 }

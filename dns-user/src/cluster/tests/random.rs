@@ -9,9 +9,9 @@ use std::{
 use hickory_proto::op::Message;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
-use super::{COREFILE, ask, mk_state, show};
+use super::{super::Found, COREFILE, ask, mk_state, show};
 use crate::{
-    answers::{Arrival, Family, Transport, answer},
+    answers::{Arrival, Decision, Family, Transport, decide},
     cluster::Cluster,
     message::{TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_PTR, TYPE_SRV, TYPE_TXT},
     objects::{
@@ -186,7 +186,7 @@ fn assert_agreement(state: &State) {
         let aaaa = records.aaaa.iter().map(|ip: &Ipv6Addr| line(format!("AAAA {ip}"))).collect();
         for (qtype, lines) in [(TYPE_A, a), (TYPE_AAAA, aaaa)] {
             let reply = ask(state, &records.name, qtype);
-            assert_eq!(show(reply.as_ref()), show_all(lines), "{} {qtype}", records.name);
+            assert_eq!(show(reply), show_all(lines), "{} {qtype}", records.name);
         }
     }
 }
@@ -202,8 +202,8 @@ fn assert_encodes(state: &State, name: &str, qtype: u16, rng: &mut StdRng) {
     query.extend_from_slice(&1_u16.to_be_bytes());
     let transport = if rng.random() { Transport::Tcp } else { Transport::Udp };
     let arrival = Arrival { transport, family: Family::V6 };
-    let response = answer(&query, arrival, &state.cluster().read().unwrap());
-    if let Some(response) = response {
+    let decision = decide(&query, arrival, &state.cluster().read().unwrap());
+    if let Decision::Answered(response) = decision {
         Message::from_vec(&response).unwrap_or_else(|error| panic!("{name} {qtype}: {error}"));
         assert!(transport == Transport::Tcp || response.len() <= 512, "{name} {qtype}");
     }
@@ -236,10 +236,12 @@ fn churn_ends_where_a_fresh_list_does() {
             }
             for _ in 0..60 {
                 let (name, qtype) = mk_question(&mut rng);
-                let reply = ask(&state, &name, qtype);
-                assert_eq!(reply, ask(&fresh, &name, qtype), "{case}: {name} {qtype}");
+                let found = ask(&state, &name, qtype);
+                assert_eq!(found, ask(&fresh, &name, qtype), "{case}: {name} {qtype}");
                 assert_encodes(&state, &name, qtype, &mut rng);
-                answered += usize::from(reply.is_some_and(|reply| !reply.answers.is_empty()));
+                let has_data =
+                    matches!(found, Some(Found::Reply(reply)) if !reply.answers.is_empty());
+                answered += usize::from(has_data);
             }
         }
     }

@@ -13,8 +13,8 @@ use super::parser::{Corefile, Directive, ServerBlock, has_variable};
 use options::Options;
 
 pub use model::{
-    Cause, ClusterSettings, EndpointNames, Exposed, Forwarded, LeftZone, Pods, ReverseZone,
-    Selector, Ttls, ZoneSettings,
+    Cache, Cause, ClusterSettings, EndpointNames, Exposed, Forwarded, LeftZone, Pods, ReverseZone,
+    Selector, TtlRange, Ttls, ZoneSettings,
 };
 
 /// Zone of a cluster that does not say otherwise.
@@ -95,6 +95,7 @@ fn assumed(zone: &str) -> ClusterSettings {
             soa_s: ttl_s,
             version_s: None,
             minimum_s: ttl_s,
+            cache: Cache::Unknown,
         },
         reverse_zones: Vec::new(),
         pods: Pods::Verified,

@@ -98,6 +98,52 @@ pub struct Ttls {
     pub version_s: Option<u32>,
     /// The MINIMUM field of the SOA record.
     pub minimum_s: u32,
+    /// What becomes of other TTLs.
+    pub cache: Cache,
+}
+
+/// The cache that the responses of a zone pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cache {
+    /// There is none.
+    Without,
+    /// All TTLs of a positive response become the least of them, in this range.
+    With(TtlRange),
+    /// There may be one.
+    Unknown,
+}
+
+/// Least and most seconds of TTL that the cache lets pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TtlRange {
+    /// The least.
+    pub floor_s: u32,
+    /// The most, even if it is less than the least.
+    pub cap_s: u32,
+}
+
+impl TtlRange {
+    /// Returns what becomes of a TTL.
+    pub fn apply(self, ttl_s: u32) -> u32 {
+        ttl_s.max(self.floor_s).min(self.cap_s)
+    }
+}
+
+impl Ttls {
+    /// Returns the TTLs of responses to NOTIFY, of which the cache reads none. None
+    /// when it is not known whether there is one.
+    pub fn of_notify(self) -> Option<Self> {
+        /// What the cache takes instead.
+        const UNREAD_S: u32 = 5;
+        let range = match self.cache {
+            Cache::Without => return Some(self),
+            Cache::With(range) => range,
+            Cache::Unknown => return None,
+        };
+        let ttl_s = range.apply(UNREAD_S);
+        let version_s = Some(ttl_s);
+        Some(Self { data_s: ttl_s, negative_s: ttl_s, soa_s: ttl_s, version_s, ..self })
+    }
 }
 
 /// Which names of Pods exist (option `pods`).

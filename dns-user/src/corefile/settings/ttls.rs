@@ -3,7 +3,9 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::{Directive, ServerBlock, Ttls, has_variable, is_within, normalize, show};
+use super::{
+    Cache, Directive, ServerBlock, TtlRange, Ttls, has_variable, is_within, normalize, show,
+};
 
 /// TTL of the record of `dns-version`.
 const VERSION_TTL_S: u32 = 28800;
@@ -12,19 +14,6 @@ const SOA_TTL_MAX_S: u32 = 300;
 /// Most seconds of TTL that the cache lets pass whatever its settings are, in
 /// versions before 1.14.7.
 const CACHE_MAX_S: u32 = 3600;
-
-/// Least and most seconds of TTL that the cache lets pass.
-#[derive(Clone, Copy)]
-struct Range {
-    floor_s: u32,
-    cap_s: u32,
-}
-
-impl Range {
-    fn apply(self, ttl_s: u32) -> u32 {
-        ttl_s.max(self.floor_s).min(self.cap_s)
-    }
-}
 
 /// Returns the TTLs of a zone whose records have the TTL `ttl_s`.
 pub(super) fn read(block: &ServerBlock, zone: &str, ttl_s: u32) -> Result<Ttls> {
@@ -35,6 +24,7 @@ pub(super) fn read(block: &ServerBlock, zone: &str, ttl_s: u32) -> Result<Ttls> 
         soa_s,
         version_s: Some(VERSION_TTL_S),
         minimum_s: ttl_s,
+        cache: Cache::Without,
     };
     let mut caches = block.directives.iter().filter(|plugin| plugin.name == "cache");
     let Some(cache) = caches.next() else { return Ok(plain) };
@@ -46,14 +36,15 @@ pub(super) fn read(block: &ServerBlock, zone: &str, ttl_s: u32) -> Result<Ttls> 
         soa_s: success.apply(soa_s),
         version_s: (success.cap_s <= CACHE_MAX_S).then_some(success.cap_s),
         minimum_s: ttl_s,
+        cache: Cache::With(success),
     })
 }
 
 /// Returns what the cache does to positive and to negative responses of a zone;
 /// None when the zone is not among its own.
-fn ranges(cache: &Directive, zone: &str) -> Result<Option<(Range, Range)>> {
-    let mut success = Range { floor_s: 5, cap_s: CACHE_MAX_S };
-    let mut denial = Range { floor_s: 5, cap_s: 1800 };
+fn ranges(cache: &Directive, zone: &str) -> Result<Option<(TtlRange, TtlRange)>> {
+    let mut success = TtlRange { floor_s: 5, cap_s: CACHE_MAX_S };
+    let mut denial = TtlRange { floor_s: 5, cap_s: 1800 };
     let mut zones = cache.args.as_slice();
     if let Some((first, rest)) = zones.split_first()
         && let Ok(cap_s) = first.parse()
@@ -91,20 +82,20 @@ fn ranges(cache: &Directive, zone: &str) -> Result<Option<(Range, Range)>> {
 }
 
 /// Reads `success CAPACITY [TTL [MINTTL]]`.
-fn read_range(option: &Directive, range: &mut Range) -> Result<()> {
+fn read_range(option: &Directive, range: &mut TtlRange) -> Result<()> {
     let number = |at: usize, default: u32| match option.args.get(at) {
         None => Ok(default),
         Some(text) => text.parse().with_context(|| {
             format!("line {} of the Corefile, `{}`: not a TTL", option.line, show(option))
         }),
     };
-    *range = Range { cap_s: number(1, range.cap_s)?, floor_s: number(2, range.floor_s)? };
+    *range = TtlRange { cap_s: number(1, range.cap_s)?, floor_s: number(2, range.floor_s)? };
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{super::super::parser::Corefile, Ttls, read};
+    use super::{super::super::parser::Corefile, Cache, Ttls, read};
 
     #[test]
     fn the_cache_raises_and_lowers() {
@@ -126,11 +117,18 @@ mod tests {
             ("cache 30 {\n disable success a.org\n prefetch 10\n }", 60, (30, 30, 30, Some(30))),
             ("cache {\n success 1 7200\n }", 60, (60, 60, 60, None)),
         ];
-        for (cache, ttl_s, (data_s, negative_s, soa_s, version_s)) in cases {
-            let file = Corefile::parse(&format!(". {{\n {cache}\n}}"), |_| None).unwrap();
-            let expect = Ttls { data_s, negative_s, soa_s, version_s, minimum_s: ttl_s };
+        for (text, ttl_s, (data_s, negative_s, soa_s, version_s)) in cases {
+            let file = Corefile::parse(&format!(". {{\n {text}\n}}"), |_| None).unwrap();
             let ttls = read(&file.blocks[0], "x.a.org", ttl_s).unwrap();
-            assert_eq!(ttls, expect, "{cache} {ttl_s}");
+            let Ttls { cache, .. } = ttls;
+            let expect = Ttls { data_s, negative_s, soa_s, version_s, minimum_s: ttl_s, cache };
+            assert_eq!(ttls, expect, "{text} {ttl_s}");
+            let other_s = match cache {
+                Cache::Without => ttl_s,
+                Cache::With(range) => range.apply(ttl_s),
+                Cache::Unknown => panic!("it is in the Corefile"),
+            };
+            assert_eq!(other_s, data_s, "{text} {ttl_s}");
         }
     }
 
