@@ -9,6 +9,7 @@
 
 mod compare;
 mod objects;
+mod pods;
 mod questions;
 mod random;
 mod random_objects;

@@ -16,7 +16,7 @@ use options::Options;
 
 pub use model::{
     Cause, ClusterSettings, EndpointNames, Exposed, Forwarded, LeftZone, Pods, ReverseZone,
-    Selector, Ttls, ZoneSettings,
+    Selector, Ttls, WantedPods, ZoneSettings,
 };
 
 /// Zone of a cluster that does not say otherwise.
@@ -99,7 +99,7 @@ fn assumed(zone: &str) -> ClusterSettings {
             minimum_s: ttl_s,
         },
         reverse_zones: Vec::new(),
-        pods: Pods::Verified,
+        pods: Pods::Unknown,
         endpoints: EndpointNames::Address,
         exposed: Exposed::default(),
         shuffles: true,

@@ -149,7 +149,7 @@ fn without_a_corefile_the_defaults_hold() {
             panic!("{domain:?}")
         };
         assert_eq!((settings.zone.as_str(), settings.ttls.data_s), (expect, 5));
-        assert_eq!(settings.reverse_zones, []);
+        assert_eq!((settings.pods, &*settings.reverse_zones), (Pods::Unknown, &[][..]));
     }
 }
 
