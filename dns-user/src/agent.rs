@@ -37,7 +37,7 @@ use crate::{
     objects::Event,
     pipeline::Pipeline,
     server::{Responder, Sockets},
-    source::{self, SourceCounters},
+    source::{self, PodsWanted, SourceCounters},
     state::State,
     store::Store,
     upstreams,
@@ -117,6 +117,7 @@ async fn start(config: Config, tasks: &mut JoinSet<Result<()>>) -> Result<Arc<Fo
     let (servers, upstreams) = watch::channel(upstreams::at_start(&config.upstream));
     let (filled, is_filled) = watch::channel(false);
     let (events, received) = mpsc::channel(EVENTS_MAX);
+    let (pods, pods_wanted) = watch::channel(None);
     let forwarder =
         Arc::new(Forwarder::new(upstreams, own, Schedule::default(), metrics.upstream()));
     serve(tasks, &config, cluster, Arc::clone(&forwarder), &metrics, &health)?;
@@ -131,9 +132,9 @@ async fn start(config: Config, tasks: &mut JoinSet<Result<()>>) -> Result<Arc<Fo
     };
     tasks.spawn(note_synced(Arc::clone(&health), is_filled));
     let upstream = config.upstream.clone();
-    let pipeline = Pipeline { state, store, upstream, servers, health, filled };
+    let pipeline = Pipeline { state, store, upstream, servers, pods, health, filled };
     tasks.spawn(pipeline.run(received));
-    tasks.spawn(run_source(config, events, sources));
+    tasks.spawn(run_source(config, events, pods_wanted, sources));
     Ok(forwarder)
 }
 
@@ -255,7 +256,8 @@ async fn note_synced(health: Arc<Health>, mut is_filled: watch::Receiver<bool>) 
 async fn run_source(
     config: Config,
     events: mpsc::Sender<Event>,
+    pods: PodsWanted,
     counters: Arc<SourceCounters>,
 ) -> Result<()> {
-    source::run(&config.source, &config.coredns_configmap, events, &counters).await
+    source::run(&config.source, &config.coredns_configmap, events, pods, &counters).await
 }

@@ -10,18 +10,24 @@ use std::{
 use anyhow::{Context as _, Result};
 use tokio::{
     select,
-    sync::{mpsc::Receiver, watch},
+    sync::{
+        mpsc::{self, Receiver},
+        watch,
+    },
     time::{MissedTickBehavior, interval},
 };
 use tracing::{debug, info, warn};
 
 use crate::{
     clock::unix_s, config::Upstream, datapath::maps::KernelAnswers, health::Health, objects::Event,
-    state::State, store::Store, upstreams,
+    source::PodReceiver, state::State, store::Store, upstreams,
 };
 
 /// How often changes that failed may be tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+/// Events about Pods that wait; the source waits when it is full.
+const POD_EVENTS_MAX: usize = 256;
 
 /// What events lead to.
 pub struct Pipeline {
@@ -33,6 +39,8 @@ pub struct Pipeline {
     pub upstream: Upstream,
     /// The upstream servers as they are.
     pub servers: watch::Sender<Arc<[SocketAddr]>>,
+    /// Who wants Pods, for the source.
+    pub pods: watch::Sender<Option<PodReceiver>>,
     /// Where signs of life are shown.
     pub health: Arc<Health>,
     /// Becomes true once every kind has been listed and the maps are filled.
@@ -44,11 +52,14 @@ impl Pipeline {
     pub async fn run(mut self, mut events: Receiver<Event>) -> Result<()> {
         let mut retries = interval(RETRY_EVERY);
         retries.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pods = None;
         loop {
             select! {
                 event = events.recv() => {
                     self.apply(event.context("the source of objects ended")?)?;
+                    self.follow_pods(&mut pods);
                 }
+                event = receive(&mut pods) => self.apply(event)?,
                 _ = retries.tick() => self.retry(),
             }
             self.health.see_pipeline(self.store.as_ref().map_or(0, Store::owed));
@@ -93,6 +104,25 @@ impl Pipeline {
         }
     }
 
+    /// Asks for the Pods that the settings want, if these are others than before:
+    /// then the state has forgotten those it had, and `received` is a new channel.
+    fn follow_pods(&self, received: &mut Option<Receiver<Event>>) {
+        let wanted = self.state.wanted_pods();
+        self.pods.send_if_modified(|now| {
+            if now.as_ref().map(|receiver| &receiver.wanted) == wanted.as_ref() {
+                return false;
+            }
+            *received = None;
+            *now = wanted.map(|wanted| {
+                let (events, new) = mpsc::channel(POD_EVENTS_MAX);
+                *received = Some(new);
+                PodReceiver { events, wanted }
+            });
+            info!(wanted = now.is_some(), "Pods");
+            true
+        });
+    }
+
     fn follow_upstreams(&self) {
         let Upstream::Services(services) = &self.upstream else { return };
         let servers = {
@@ -112,4 +142,14 @@ impl Pipeline {
             is_new
         });
     }
+}
+
+/// Waits for an event about Pods, for ever while none are wanted.
+async fn receive(pods: &mut Option<Receiver<Event>>) -> Event {
+    if let Some(pods) = pods
+        && let Some(event) = pods.recv().await
+    {
+        return event;
+    }
+    std::future::pending().await
 }

@@ -10,6 +10,7 @@
 mod compare;
 mod objects;
 mod outside;
+mod pods;
 mod questions;
 mod random;
 mod random_objects;

@@ -113,6 +113,21 @@ impl<'namespace> Kubernetes<'namespace> {
         self.patch(object, |client| Api::namespaced(client, &namespace))
     }
 
+    /// Makes the status of an object in a namespace equal.
+    #[track_caller]
+    pub fn apply_status<K>(&self, object: &K)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Object,
+    {
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        let applied = self.with_client(|client| async {
+            let api = Api::<K>::namespaced(client, &namespace);
+            let manager = PatchParams::apply(MANAGER).force();
+            api.patch_status(&name, &manager, &Patch::Apply(object)).await.map(drop)
+        });
+        applied.unwrap_or_else(|error| panic!("cannot apply the status of {name}: {error}"));
+    }
+
     /// The same for an object that is in no namespace, such as a Namespace.
     #[track_caller]
     pub fn apply_global<K>(&self, object: &K) -> K

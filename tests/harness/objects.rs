@@ -7,7 +7,10 @@ use std::{collections::BTreeMap, fs, net::IpAddr, path::Path};
 
 use k8s_openapi::{
     api::{
-        core::v1::{ConfigMap, Namespace, ObjectReference, Service, ServicePort, ServiceSpec},
+        core::v1::{
+            ConfigMap, Container, Namespace, ObjectReference, Pod, PodSpec, PodStatus, Service,
+            ServiceAccount, ServicePort, ServiceSpec,
+        },
         discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -111,6 +114,33 @@ pub fn mk_config_map(namespace: &str, name: &str, data: &[(&str, &str)]) -> Conf
         data: Some(data.collect()),
         ..ConfigMap::default()
     }
+}
+
+/// A service account; one called `default` is what Pods need.
+pub fn mk_service_account(namespace: &str, name: &str) -> ServiceAccount {
+    ServiceAccount { metadata: metadata(namespace, name), ..ServiceAccount::default() }
+}
+
+/// A Pod that is on some node, in a phase and with an address; `ip` is empty when
+/// it has none.
+pub fn mk_pod(namespace: &str, name: &str, labels: &[(&str, &str)], phase: &str, ip: &str) -> Pod {
+    let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+    let container =
+        Container { name: "it".to_owned(), image: Some("it".to_owned()), ..Container::default() };
+    let spec = PodSpec {
+        node_name: Some("node".to_owned()),
+        automount_service_account_token: Some(false),
+        containers: vec![container],
+        ..PodSpec::default()
+    };
+    let status = PodStatus {
+        phase: Some(phase.to_owned()),
+        pod_ip: (!ip.is_empty()).then(|| ip.to_owned()),
+        ..PodStatus::default()
+    };
+    let mut metadata = metadata(namespace, name);
+    metadata.labels.get_or_insert_default().extend(labels);
+    Pod { metadata, spec: Some(spec), status: Some(status) }
 }
 
 /// Writes an object into a folder for `--source`, as `KIND-NAMESPACE-NAME.json`;

@@ -109,18 +109,6 @@ const FORWARDED: &[(&str, &[&str])] = &[
             "pods-disabled-podnames-186",
         ],
     ),
-    (
-        "addresses in names of Pods, which are not watched",
-        &[
-            "pods-verified-bare-126",
-            "pods-verified-bare-129",
-            "pods-verified-bare-132",
-            "pods-verified-bare-135",
-            "pods-verified-bare-140",
-            "pods-verified-bare-143",
-            "pods-verified-bare-144",
-        ],
-    ),
 ];
 
 /// A recorded query with CoreDNS's response.
@@ -149,6 +137,9 @@ pub(super) fn mk_sample(corefile: &str) -> State {
         state.apply(Event::Listed(kind, objects), 0);
     }
     state.apply(Event::Listed(Kind::ConfigMap, vec![mk_config_map(corefile)]), 0);
+    let pods = lists.remove("pods").unwrap().into_iter();
+    let pods = pods.filter_map(|json| Object::from_json(Kind::Pod, json).unwrap()).collect();
+    state.apply(Event::Listed(Kind::Pod, pods), 0);
     state
 }
 

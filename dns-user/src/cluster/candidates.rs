@@ -95,7 +95,7 @@ pub(super) fn find<'a>(view: View<'a>, labels: &[&[u8]]) -> Result<Candidates<'a
     };
     let name = as_text(name).ok_or(Failure::NoSuchName)?;
     if is_pod {
-        return find_pod(view.settings.pods, namespace, name);
+        return find_pod(view, namespace, name);
     }
     let service = ObjectName { namespace: namespace.to_owned(), name: name.to_owned() };
     find_service(view, &service, prefix)
@@ -110,19 +110,26 @@ pub(super) fn find_own<'a>(
     find_service(view, service, &[])
 }
 
-fn find_pod<'a>(mode: Pods, namespace: &str, name: &str) -> Result<Candidates<'a>, Failure> {
+fn find_pod<'a>(view: View<'a>, namespace: &str, name: &str) -> Result<Candidates<'a>, Failure> {
     let is_v4 = name.matches('-').count() == 3 && !name.contains("--");
-    let ip = name.replace('-', if is_v4 { "." } else { ":" });
-    let ip: IpAddr = ip.parse().map_err(|_not_an_address| Failure::NoSuchName)?;
-    match mode {
-        Pods::Disabled => Err(Failure::NoSuchName),
-        Pods::Verified => Err(Failure::Unknown),
-        Pods::Insecure => {
-            let host = Host::Address(ip.to_canonical());
-            let candidate = Candidate { host, port: Some(0), endpoint: None };
-            Ok(Candidates { base: format!("{name}.{namespace}.pod"), items: vec![candidate] })
+    let text = name.replace('-', if is_v4 { "." } else { ":" });
+    let ip: IpAddr = text.parse().map_err(|_not_an_address| Failure::NoSuchName)?;
+    let count = match view.settings.pods {
+        Pods::Disabled => return Err(Failure::NoSuchName),
+        Pods::Unknown => return Err(Failure::Unknown),
+        Pods::Insecure => 1,
+        Pods::Verified => {
+            let count = view.pods(namespace, ip)?;
+            // CoreDNS compares the texts, and those of Pods are canonical.
+            if ip.to_string() != text {
+                return Err(Failure::NoSuchName);
+            }
+            count
         }
-    }
+    };
+    let host = Host::Address(ip.to_canonical());
+    let candidate = Candidate { host, port: Some(0), endpoint: None };
+    Ok(Candidates { base: format!("{name}.{namespace}.pod"), items: vec![candidate; count] })
 }
 
 fn find_service<'a>(

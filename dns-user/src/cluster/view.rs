@@ -40,6 +40,12 @@ impl<'a> View<'a> {
         if self.selects(&service.labels) { Ok(service) } else { Err(Failure::NoSuchName) }
     }
 
+    /// Returns how many Pods of a Namespace have an address. Only those that
+    /// CoreDNS's watch selects are followed.
+    pub(super) fn pods(self, namespace: &str, ip: IpAddr) -> Result<usize, Failure> {
+        known(self.index.pods(namespace, ip))
+    }
+
     /// Returns the slices of a Service in the order of their names; none when
     /// CoreDNS does not watch them.
     pub(super) fn slices(self, service: &ObjectName) -> Result<Vec<&'a EndpointSlice>, Failure> {

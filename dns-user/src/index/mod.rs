@@ -2,6 +2,7 @@
 //! which Services an event may have changed. Pure: no clock, no client, no map.
 
 mod addresses;
+mod pods;
 mod unusable;
 
 use std::{
@@ -14,6 +15,7 @@ use crate::objects::{
     ServiceKind, Unusable, is_label,
 };
 use addresses::Addresses;
+use pods::Pods;
 use unusable::Unusables;
 
 /// What an event may have changed. Nothing, when the objects stay the same.
@@ -23,8 +25,8 @@ pub struct Touched {
     pub services: BTreeSet<ObjectName>,
     /// Namespaces that came, went or changed.
     pub namespaces: BTreeSet<String>,
-    /// Whether a Service or an EndpointSlice came, went or changed, and not only
-    /// a Namespace: such changes raise the SOA serial.
+    /// Whether a Service, an EndpointSlice or a Pod came, went or changed, and not
+    /// only a Namespace: such changes raise the SOA serial.
     pub is_data: bool,
     /// Whether CoreDNS's ConfigMap came, went or changed.
     pub corefile: bool,
@@ -52,6 +54,7 @@ pub struct Index {
     cluster_ips: Addresses,
     /// Slices by the addresses of their endpoints.
     endpoint_ips: Addresses,
+    pods: Pods,
 }
 
 /// What lies in one namespace, whether or not its Namespace object is there.
@@ -125,9 +128,10 @@ impl Index {
         self.listed.insert(kind);
     }
 
-    /// Whether every kind has been listed, so that what is absent does not exist.
+    /// Whether every kind that is always watched has been listed, so that what is
+    /// absent does not exist.
     pub fn is_synced(&self) -> bool {
-        Kind::ALL.into_iter().all(|kind| self.has_listed(kind))
+        Kind::ALWAYS.into_iter().all(|kind| self.has_listed(kind))
     }
 
     /// Whether all objects of that kind are known.
@@ -216,6 +220,23 @@ impl Index {
         self.unusables.has_none(kind)
     }
 
+    /// Returns how many Pods of a namespace have an address. Unknown while Pods are
+    /// not listed, while one with that address is of unknown past, and while one of
+    /// the namespace is malformed.
+    pub fn pods(&self, namespace: &str, ip: IpAddr) -> Known<usize> {
+        if !self.has_listed(Kind::Pod) || self.unusables.may_be_in(Kind::Pod, namespace) {
+            return Known::Unknown;
+        }
+        self.pods.count(namespace, ip)
+    }
+
+    /// Forgets all Pods, which are not followed any longer.
+    pub fn forget_pods(&mut self) {
+        self.pods = Pods::default();
+        self.listed.remove(&Kind::Pod);
+        self.unusables.forget(Kind::Pod);
+    }
+
     /// Returns CoreDNS's ConfigMap.
     pub fn config_map(&self) -> Option<&ConfigMap> {
         self.config_map.as_ref()
@@ -247,6 +268,7 @@ impl Index {
                 touched.corefile |= self.config_map != map;
                 self.config_map = map;
             }
+            Object::Pod(pod) => touched.is_data |= self.pods.apply(pod),
             Object::Unusable(mark) => {
                 self.delete(mark.kind, &mark.name, touched);
                 let old = self.unusables.insert(mark.clone());
@@ -276,6 +298,7 @@ impl Index {
                 self.touch_namespace(name, touched);
             }
             (Kind::ConfigMap, _) => touched.corefile = true,
+            (Kind::Pod, _) => touched.is_data = true,
         }
     }
 
@@ -339,6 +362,7 @@ impl Index {
             Kind::ConfigMap => {
                 touched.corefile |= self.config_map.take_if(|map| map.name == *name).is_some();
             }
+            Kind::Pod => touched.is_data |= self.pods.delete(name),
         }
     }
 
@@ -392,6 +416,7 @@ impl Index {
                 slices.collect()
             }
             Kind::ConfigMap => self.config_map.iter().map(|map| map.name.clone()).collect(),
+            Kind::Pod => self.pods.names().cloned().collect(),
         };
         all.extend(self.unusables.names(kind).cloned());
         all

@@ -48,6 +48,16 @@ impl Unusables {
             && (is_it(&name.namespace, &name.name) || is_it(&name.namespace, "") || is_it("", ""))
     }
 
+    /// Whether a malformed object of that kind may lie in that namespace.
+    pub(super) fn may_be_in(&self, kind: Kind, namespace: &str) -> bool {
+        self.names(kind).any(|name| ["", namespace].contains(&name.namespace.as_str()))
+    }
+
+    /// Forgets all malformed objects of a kind.
+    pub(super) fn forget(&mut self, kind: Kind) {
+        self.marks.retain(|(other, _), _| *other != kind);
+    }
+
     /// Whether a malformed slice may belong to that Service.
     pub(super) fn may_have_slice(&self, service: &ObjectName) -> bool {
         !self.marks.is_empty()

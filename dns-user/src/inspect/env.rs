@@ -6,7 +6,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::{Serialize, Serializer};
 use tokio::{
-    sync::mpsc::{self, Receiver},
+    sync::{
+        mpsc::{self, Receiver},
+        watch,
+    },
     time::timeout,
 };
 use tracing::warn;
@@ -83,12 +86,13 @@ async fn list(source: &Source) -> Result<Index> {
     let mut index = Index::default();
     let (events, received) = mpsc::channel(EVENTS_MAX);
     let counters = SourceCounters::default();
+    let (_nobody, pods) = watch::channel(None);
     // Sources want to know CoreDNS's; its contents do not matter here.
     let config_map = ObjectName { namespace: "kube-system".into(), name: "coredns".into() };
     let listed = timeout(DEADLINE, async {
         tokio::select! {
             // Boxed, for a client of the API server is large.
-            ended = Box::pin(source::run(source, &config_map, events, &counters)) => {
+            ended = Box::pin(source::run(source, &config_map, events, pods, &counters)) => {
                 ended.and_then(|()| bail!("the source of objects ended"))
             }
             () = fill(&mut index, received) => Ok(()),

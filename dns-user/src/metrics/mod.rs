@@ -314,6 +314,7 @@ fn kind_label(kind: Kind) -> &'static str {
         Kind::Service => "Service",
         Kind::EndpointSlice => "EndpointSlice",
         Kind::ConfigMap => "ConfigMap",
+        Kind::Pod => "Pod",
     }
 }
 

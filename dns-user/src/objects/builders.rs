@@ -1,8 +1,8 @@
 //! Small objects for tests.
 
 use super::{
-    ConfigMap, Endpoint, EndpointSlice, Kind, Labels, Namespace, Object, ObjectName, Port, Service,
-    ServiceKind, Unusable,
+    ConfigMap, Endpoint, EndpointSlice, Kind, Labels, Namespace, Object, ObjectName, Pod, Port,
+    Service, ServiceKind, Unusable,
 };
 
 /// Returns a name from `namespace/name`, or of a Namespace without a slash.
@@ -51,6 +51,18 @@ pub(crate) fn mk_slice(name: &str, service: &str, addresses: &str) -> Object {
     })
 }
 
+/// Returns a Pod.
+pub(crate) fn mk_pod(name: &str, ip: &str) -> Object {
+    let (ip, labels) = (Some(ip.parse().unwrap()), Labels::default());
+    Object::Pod(Pod { name: mk_name(name), ip, is_terminating: false, labels })
+}
+
+/// Returns a Pod that is being deleted; `ip` is empty when it has none.
+pub(crate) fn mk_terminating_pod(name: &str, ip: &str) -> Object {
+    let (ip, labels) = (ip.parse().ok(), Labels::default());
+    Object::Pod(Pod { name: mk_name(name), ip, is_terminating: true, labels })
+}
+
 /// Gives an object the labels `key=value,key=value`.
 pub(crate) fn with_labels(mut object: Object, labels: &str) -> Object {
     let labels = Labels::mk(labels);
@@ -58,6 +70,7 @@ pub(crate) fn with_labels(mut object: Object, labels: &str) -> Object {
         Object::Namespace(it) => it.labels = labels,
         Object::Service(it) => it.labels = labels,
         Object::EndpointSlice(it) => it.labels = labels,
+        Object::Pod(it) => it.labels = labels,
         Object::ConfigMap(_) | Object::Unusable(_) => panic!("{object:?} has no labels"),
     }
     object

@@ -10,6 +10,7 @@ mod config_map;
 mod endpoint_slice;
 mod labels;
 mod namespace;
+mod pod;
 mod service;
 mod unusable;
 
@@ -73,11 +74,17 @@ pub enum Kind {
     EndpointSlice,
     /// core/v1 ConfigMap: only the one with CoreDNS's Corefile.
     ConfigMap,
+    /// core/v1 Pod: only while CoreDNS's settings ask for them.
+    Pod,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 4] =
+    pub const ALL: [Self; 5] =
+        [Self::Namespace, Self::Service, Self::EndpointSlice, Self::ConfigMap, Self::Pod];
+
+    /// Those that are watched whatever the settings are.
+    pub const ALWAYS: [Self; 4] =
         [Self::Namespace, Self::Service, Self::EndpointSlice, Self::ConfigMap];
 }
 
@@ -88,6 +95,7 @@ impl fmt::Display for Kind {
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::ConfigMap => "ConfigMap",
+            Self::Pod => "Pod",
         })
     }
 }
@@ -183,6 +191,19 @@ pub struct ConfigMap {
     pub corefile: Option<String>,
 }
 
+/// A Pod that runs or will, as CoreDNS has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// Its first address; None only while it is being deleted.
+    pub ip: Option<IpAddr>,
+    /// Whether it is being deleted: CoreDNS keeps what it knew before.
+    pub is_terminating: bool,
+    /// Its labels; none once it has been selected by them.
+    pub labels: Labels,
+}
+
 /// An object of one of the watched kinds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "each variant is the type it names")]
@@ -191,12 +212,13 @@ pub enum Object {
     Service(Service),
     EndpointSlice(EndpointSlice),
     ConfigMap(ConfigMap),
+    Pod(Pod),
     Unusable(Unusable),
 }
 
 impl Object {
     /// Converts an object of the API. None when it means nothing to DNS (a slice
-    /// of no Service); an error says what is wrong with it, and what is known all
+    /// of no Service, a Pod that has no address or has ended); an error says what is wrong with it, and what is known all
     /// the same.
     pub fn from_json(kind: Kind, json: Value) -> Result<Option<Self>, Malformed> {
         let known = Unusable::from_json(kind, &json);
@@ -216,6 +238,7 @@ impl Object {
                     .map(Self::EndpointSlice)
             }
             Kind::ConfigMap => Some(Self::ConfigMap(parse::<core::ConfigMap>(json)?.try_into()?)),
+            Kind::Pod => Pod::from_api(parse(json)?)?.map(Self::Pod),
         })
     }
 
@@ -226,6 +249,7 @@ impl Object {
             Self::Service(_) => Kind::Service,
             Self::EndpointSlice(_) => Kind::EndpointSlice,
             Self::ConfigMap(_) => Kind::ConfigMap,
+            Self::Pod(_) => Kind::Pod,
             Self::Unusable(object) => object.kind,
         }
     }
@@ -239,6 +263,7 @@ impl Object {
             Self::Service(object) => object.name.clone(),
             Self::EndpointSlice(object) => object.name.clone(),
             Self::ConfigMap(object) => object.name.clone(),
+            Self::Pod(object) => object.name.clone(),
             Self::Unusable(object) => object.name.clone(),
         }
     }

@@ -7,26 +7,55 @@ pub mod kubernetes;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use anyhow::Result;
-use tokio::sync::mpsc::Sender;
+use tokio::sync::{mpsc::Sender, watch};
 
 use crate::{
     config::Source,
-    objects::{Event, Kind, ObjectName},
+    corefile::WantedPods,
+    objects::{Event, Kind, Object, ObjectName},
 };
 
 /// Sends what `source` says until the receiver is gone. Of ConfigMaps only
-/// `config_map` counts. Fails only when the source cannot be used at all.
+/// `config_map` counts, and Pods only while they are wanted. Fails only when the
+/// source cannot be used at all.
 pub async fn run(
     source: &Source,
     config_map: &ObjectName,
     events: Sender<Event>,
+    pods: PodsWanted,
     counters: &SourceCounters,
 ) -> Result<()> {
     match source {
         Source::Kubernetes { kubeconfig } => {
-            kubernetes::run(kubeconfig.as_deref(), config_map, events, counters).await
+            kubernetes::run(kubeconfig.as_deref(), config_map, events, pods, counters).await
         }
-        Source::Directory(folder) => directory::run(folder, config_map, events, counters).await,
+        Source::Directory(folder) => {
+            directory::run(folder, config_map, events, pods, counters).await
+        }
+    }
+}
+
+/// Who wants Pods now, if anybody does.
+pub type PodsWanted = watch::Receiver<Option<PodReceiver>>;
+
+/// Who wants Pods, until the receiver of the events is gone. Pods have a channel
+/// of their own, so that those that are still on their way when others are wanted,
+/// or none, get lost with it.
+#[derive(Clone, Debug)]
+pub struct PodReceiver {
+    /// Where they are sent.
+    pub events: Sender<Event>,
+    /// Which ones.
+    pub wanted: WantedPods,
+}
+
+impl PodReceiver {
+    /// Returns a Pod without its labels, if it is wanted.
+    fn select(&self, object: Object) -> Option<Object> {
+        let Object::Pod(mut pod) = object else { return Some(object) };
+        let labels = std::mem::take(&mut pod.labels);
+        let selector = self.wanted.labels.as_ref();
+        selector.is_none_or(|selector| selector.matches(&labels)).then_some(Object::Pod(pod))
     }
 }
 
@@ -37,6 +66,7 @@ pub struct SourceCounters {
     services: AtomicU64,
     endpoint_slices: AtomicU64,
     config_maps: AtomicU64,
+    pods: AtomicU64,
     watch_errors: AtomicU64,
     unusable_files: AtomicU64,
 }
@@ -63,6 +93,7 @@ impl SourceCounters {
             Kind::Service => &self.services,
             Kind::EndpointSlice => &self.endpoint_slices,
             Kind::ConfigMap => &self.config_maps,
+            Kind::Pod => &self.pods,
         }
     }
 

@@ -10,7 +10,9 @@ use tracing::{info, warn};
 
 use crate::{
     cluster::{Cluster, fixed_names, namespace_name, service_names},
-    corefile::{Cause, ClusterSettings, DEFAULT_ZONE, LeftZone, ZoneSettings, cluster_zone},
+    corefile::{
+        Cause, ClusterSettings, DEFAULT_ZONE, LeftZone, WantedPods, ZoneSettings, cluster_zone,
+    },
     index::{Index, Step, Touched},
     objects::{Event, Kind},
     records::{Change, ClusterZone, Table, namespace_owner_name, owner_name},
@@ -80,6 +82,12 @@ impl State {
         self.read().settings.clone()
     }
 
+    /// Returns which Pods are to be followed; None for none. When this changes, the
+    /// Pods that were followed are forgotten.
+    pub fn wanted_pods(&self) -> Option<WantedPods> {
+        self.read().settings.as_ref().and_then(ZoneSettings::wanted_pods)
+    }
+
     /// Returns why CoreDNS's Corefile of now does not count, and older settings do.
     pub fn corefile_error(&self) -> Option<&str> {
         self.corefile_error.as_deref()
@@ -145,6 +153,11 @@ impl State {
             (!is_same).then(|| new.map_or_else(Table::default, |new| whole(&cluster.index, new)))
         };
         let mut cluster = self.write();
+        let wanted = cluster.settings.as_ref().and_then(ZoneSettings::wanted_pods);
+        if wanted != settings.wanted_pods() {
+            // Others are followed from now on, from their list on.
+            cluster.index.forget_pods();
+        }
         cluster.settings = Some(settings);
         let Some(table) = table else { return };
         changes.extend(cluster.table.set_zone(None));

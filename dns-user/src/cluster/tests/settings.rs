@@ -2,12 +2,12 @@
 
 use super::{ask, mk_state, show};
 use crate::{
-    message::{TYPE_A, TYPE_PTR, TYPE_SRV},
+    message::{TYPE_A, TYPE_AAAA, TYPE_PTR, TYPE_SRV},
     objects::{
         Event, Kind, Object,
         builders::{
-            mk_config_map, mk_external_name, mk_name, mk_namespace, mk_service, mk_slice,
-            mk_unusable, with_labels,
+            mk_config_map, mk_external_name, mk_name, mk_namespace, mk_pod, mk_service, mk_slice,
+            mk_terminating_pod, mk_unusable, with_labels,
         },
     },
     records::NameKind,
@@ -195,4 +195,109 @@ fn what_a_malformed_object_hides_is_forwarded() {
     check(&gone, "gone", &[("web.prod", "NXDOMAIN"), ("1.1.96.10.in-addr.arpa", "NXDOMAIN")]);
     let srv = ask(&gone, "web.test.svc.cluster.local", TYPE_SRV);
     assert_eq!(show(srv), "NXDOMAIN");
+}
+
+/// Pods under `pods verified`: nothing is known of them before they are listed.
+#[test]
+fn pods_are_verified() {
+    let mut state = mk_state(&corefile("pods verified"), &mk_objects());
+    let check = |state: &State, when: &str, cases: &[(&str, u16, &str)]| {
+        for (name, qtype, expect) in cases {
+            let answer = ask(state, &format!("{name}.pod.cluster.local"), *qtype);
+            assert_eq!(show(answer).replace("pod.C. ", ""), *expect, "{when}: {name}");
+        }
+    };
+    check(
+        &state,
+        "not listed",
+        &[
+            ("10-1-0-1.prod", TYPE_A, "forwarded"),
+            ("10-1-0-1.none", TYPE_A, "NXDOMAIN"),
+            ("web.prod", TYPE_A, "NXDOMAIN"),
+            ("prod", TYPE_A, "NODATA"),
+        ],
+    );
+    let pods = vec![
+        mk_pod("prod/one", "10.1.0.1"),
+        mk_pod("prod/host-1", "10.9.0.1"),
+        mk_pod("prod/host-2", "10.9.0.1"),
+        mk_pod("prod/host-3", "10.9.0.1"),
+        mk_pod("test/six", "fd00::1"),
+        mk_pod("gone/one", "10.1.0.1"),
+        mk_terminating_pod("prod/old", "10.1.0.7"),
+        mk_terminating_pod("prod/none", ""),
+    ];
+    state.apply(Event::Listed(Kind::Pod, pods), 1);
+    let listed = [
+        ("10-1-0-1.prod", TYPE_A, "10-1-0-1.prod.A 10.1.0.1"),
+        ("x.10-1-0-1.prod", TYPE_A, "x.10-1-0-1.prod.A 10.1.0.1"),
+        ("10-1-0-1.prod", TYPE_AAAA, "NODATA"),
+        ("10-1-0-1.test", TYPE_A, "NXDOMAIN"),
+        ("10-1-0-1.gone", TYPE_A, "NXDOMAIN"),
+        ("10-1-0-2.prod", TYPE_A, "NXDOMAIN"),
+        ("10-1-0-7.prod", TYPE_A, "forwarded"),
+        ("10-9-0-1.prod", TYPE_A, "10-9-0-1.prod.A 10.9.0.1"),
+        ("fd00--1.test", TYPE_AAAA, "fd00--1.test.AAAA fd00::1"),
+        ("FD00--1.test", TYPE_A, "NODATA"),
+        ("fd00-0-0-0-0-0-0-1.test", TYPE_AAAA, "NXDOMAIN"),
+        ("fd00-0--1.test", TYPE_AAAA, "NXDOMAIN"),
+        ("one.prod", TYPE_A, "NXDOMAIN"),
+        ("prod", TYPE_A, "NODATA"),
+    ];
+    check(&state, "listed", &listed);
+    let srv = ask(&state, "10-9-0-1.prod.pod.cluster.local", TYPE_SRV);
+    let expect = "SRV 33 0 10-9-0-1.prod.pod.C., 10-9-0-1.prod.pod.C. A 10.9.0.1";
+    assert_eq!(show(srv), expect, "each Pod counts");
+
+    // One that is being deleted stays, even if a list is all that says so.
+    state.apply(Event::Apply(mk_terminating_pod("prod/one", "")), 2);
+    check(&state, "terminating", &listed[..1]);
+    state.apply(Event::Listed(Kind::Pod, vec![mk_terminating_pod("prod/one", "10.1.0.9")]), 3);
+    check(&state, "terminating in a list", &listed[..1]);
+    check(&state, "terminating in a list", &[("10-9-0-1.prod", TYPE_A, "NXDOMAIN")]);
+    state.apply(Event::Apply(mk_pod("prod/one", "10.1.0.2")), 4);
+    let moved = [
+        ("10-1-0-1.prod", TYPE_A, "NXDOMAIN"),
+        ("10-1-0-2.prod", TYPE_A, "10-1-0-2.prod.A 10.1.0.2"),
+    ];
+    check(&state, "moved", &moved);
+    state.apply(Event::Apply(mk_unusable(Kind::Pod, "prod/two", None)), 5);
+    let hidden = [("10-1-0-2.prod", TYPE_A, "forwarded"), ("10-1-0-2.test", TYPE_A, "NXDOMAIN")];
+    check(&state, "a malformed one", &hidden);
+    state.apply(Event::Delete(Kind::Pod, mk_name("prod/two")), 6);
+    check(&state, "it is gone", &moved);
+    state.apply(Event::Delete(Kind::Pod, mk_name("prod/one")), 7);
+    check(&state, "deleted", &[("10-1-0-2.prod", TYPE_A, "NXDOMAIN")]);
+    assert_eq!(state.cluster().read().unwrap().table.zone.as_ref().unwrap().serial, 7);
+}
+
+#[test]
+fn other_settings_forget_the_pods() {
+    let mut state = mk_state(&corefile("pods verified"), &mk_objects());
+    let name = "10-1-0-1.prod.pod.cluster.local";
+    let pods = || vec![mk_pod("prod/one", "10.1.0.1"), mk_unusable(Kind::Pod, "test/bad", None)];
+    let positive = "10-1-0-1.prod.pod.C. A 10.1.0.1";
+    let cases = [
+        ("pods verified\n ttl 9", true, positive),
+        ("pods insecure", false, positive),
+        ("pods verified", true, "forwarded"),
+        ("pods verified\n labels team=a", true, "forwarded"),
+        ("pods verified\n labels team=b", true, "forwarded"),
+        ("pods disabled", false, "NXDOMAIN"),
+        ("pods verified\n zonal", false, "forwarded"),
+        ("pods verified", true, "forwarded"),
+    ];
+    state.apply(Event::Listed(Kind::Pod, pods()), 1);
+    for (options, are_wanted, expect) in cases {
+        state.apply(Event::Apply(mk_config_map(&corefile(options))), 1);
+        assert_eq!(state.wanted_pods().is_some(), are_wanted, "{options}");
+        assert_eq!(show(ask(&state, name, TYPE_A)), expect, "{options}");
+        if are_wanted {
+            state.apply(Event::Listed(Kind::Pod, pods()), 1);
+            assert_eq!(show(ask(&state, name, TYPE_A)), positive, "{options}");
+        }
+    }
+    // Without a Corefile it is not known whether Pods count.
+    let state = State::default();
+    assert_eq!(state.wanted_pods(), None);
 }

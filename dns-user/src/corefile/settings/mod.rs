@@ -7,6 +7,8 @@ mod reverse;
 mod selector;
 mod ttls;
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::parser::{Corefile, Directive, ServerBlock, has_variable};
@@ -14,7 +16,7 @@ use options::Options;
 
 pub use model::{
     Cache, Cause, ClusterSettings, EndpointNames, Exposed, Forwarded, LeftZone, Pods, ReverseZone,
-    Selector, TtlRange, Ttls, ZoneSettings,
+    Selector, TtlRange, Ttls, WantedPods, ZoneSettings,
 };
 
 /// Zone of a cluster that does not say otherwise.
@@ -98,7 +100,7 @@ fn assumed(zone: &str) -> ClusterSettings {
             cache: Cache::Unknown,
         },
         reverse_zones: Vec::new(),
-        pods: Pods::Verified,
+        pods: Pods::Unknown,
         endpoints: EndpointNames::Address,
         exposed: Exposed::default(),
         shuffles: true,
@@ -111,7 +113,8 @@ fn read_settings(file: &Corefile, domain: Option<&str>) -> Result<ZoneSettings, 
     let assumed = domain.unwrap_or(DEFAULT_ZONE);
     let server = choose_server(file, domain).map_err(left(assumed, Cause::Corefile))?;
     let zone = server.zone(domain).map_err(left(assumed, Cause::Kubernetes))?;
-    let own = check_routing(file, server.block, &zone).map_err(left(&zone, Cause::ServerBlock))?;
+    let ports =
+        check_routing(file, server.block, &zone).map_err(left(&zone, Cause::ServerBlock))?;
     check_plugins(server.block).map_err(left(&zone, Cause::Plugin))?;
     let options = Options::read(server.plugin, &zone);
     let options = options.map_err(left(&zone, Cause::Kubernetes))?;
@@ -120,19 +123,20 @@ fn read_settings(file: &Corefile, domain: Option<&str>) -> Result<ZoneSettings, 
     let ttls = ttls.map_err(left(&zone, Cause::Cache))?;
     let has = |name: &str| server.block.directives.iter().any(|plugin| plugin.name == name);
     let others = || file.blocks.iter().filter(|block| !std::ptr::eq(*block, server.block));
-    let keys = |block: &ServerBlock| block.keys.iter().filter_map(|key| Key::parse(key)).collect();
+    let own = Key::all(server.block);
     let has_parent = |block: &ServerBlock| {
-        let keys: Vec<Key> = keys(block);
-        keys.iter().any(|key| key.port == own.port && is_within(&own.zone, &key.zone))
+        let is_parent = |key: &Key| {
+            own.iter().any(|own| own.port == key.port && is_within(&own.zone, &key.zone))
+        };
+        Key::all(block).iter().any(is_parent)
     };
     let lets_classes_through = |block: &ServerBlock| {
-        let keys: Vec<Key> = keys(block);
-        keys.iter().any(|key| key.port == own.port)
+        Key::all(block).iter().any(|key| ports.contains(&key.port))
             && block.directives.iter().any(|it| ["forward", "chaos"].contains(&it.name.as_str()))
     };
     Ok(ZoneSettings::Answered(ClusterSettings {
         ttls,
-        reverse_zones: reverse::zones(file, server, &zone, &options),
+        reverse_zones: reverse::zones(file, server, &zone, &ports, &options),
         pods: options.pods,
         endpoints: options.endpoints,
         exposed: options.exposed,
@@ -163,13 +167,7 @@ impl Server<'_> {
     fn zones(&self) -> Vec<String> {
         let own = self.plugin.args.iter().map(|zone| normalize(zone));
         if self.plugin.args.is_empty() {
-            return self
-                .block
-                .keys
-                .iter()
-                .filter_map(|key| Key::parse(key))
-                .map(|k| k.zone)
-                .collect();
+            return Key::all(self.block).into_iter().map(|key| key.zone).collect();
         }
         own.collect()
     }
@@ -236,25 +234,30 @@ fn choose_server<'a>(file: &'a Corefile, domain: Option<&str>) -> Result<Server<
 }
 
 /// Makes sure that CoreDNS asks this block, and no other, for all of `zone`;
-/// returns the block's key for it.
-fn check_routing(file: &Corefile, block: &ServerBlock, zone: &str) -> Result<Key> {
-    let keys = block.keys.iter().filter_map(|key| Key::parse(key));
-    let own = keys.filter(|key| is_within(zone, &key.zone)).max_by_key(|key| key.zone.len());
-    let own = own.with_context(|| {
-        format!("the server block of line {} does not serve {zone}", block.line)
-    })?;
+/// returns the ports on which it does.
+fn check_routing(file: &Corefile, block: &ServerBlock, zone: &str) -> Result<BTreeSet<String>> {
+    let keys = Key::all(block);
+    let serving = |port: &str| {
+        let fitting = keys.iter().filter(|key| key.port == port && is_within(zone, &key.zone));
+        fitting.map(|key| key.zone.len()).max()
+    };
+    let ports: BTreeSet<_> = keys.iter().map(|key| key.port.clone()).collect();
+    let ports: BTreeSet<_> = ports.into_iter().filter(|port| serving(port).is_some()).collect();
+    ensure!(!ports.is_empty(), "the server block of line {} does not serve {zone}", block.line);
     for other in file.blocks.iter().filter(|other| !std::ptr::eq(*other, block)) {
-        for key in other.keys.iter().filter_map(|key| Key::parse(key)) {
-            let takes_all = is_within(zone, &key.zone) && key.zone.len() >= own.zone.len();
-            let takes_part = is_within(&key.zone, zone);
+        for key in Key::all(other) {
+            let takes_all = is_within(zone, &key.zone)
+                && serving(&key.port).is_none_or(|own| key.zone.len() >= own);
+            let takes_part = is_within(&key.zone, zone) || key.is_network_of(zone);
             ensure!(
-                !has_variable(&key.zone) && (key.port != own.port || !(takes_all || takes_part)),
+                !has_variable(&key.zone)
+                    && (!ports.contains(&key.port) || !(takes_all || takes_part)),
                 "the server block of line {} may answer names of {zone}",
                 other.line
             );
         }
     }
-    Ok(own)
+    Ok(ports)
 }
 
 /// Makes sure that no plugin of the block alters what `kubernetes` answers.
@@ -300,6 +303,20 @@ struct Key {
 }
 
 impl Key {
+    /// Returns those of a block.
+    fn all(block: &ServerBlock) -> Vec<Self> {
+        block.keys.iter().filter_map(|key| Self::parse(key)).collect()
+    }
+
+    /// Whether it is a network, as `10.0.0.0/24`, whose reverse names may have to
+    /// do with `zone`. CoreDNS takes some networks for more than they are, and
+    /// IPv6 ones that embed IPv4 for those, so which network it is does not count.
+    fn is_network_of(&self, zone: &str) -> bool {
+        let is_of = |root| is_within(zone, root) || is_within(root, zone);
+        self.zone.contains('/')
+            && (is_of("in-addr.arpa") || self.zone.contains(':') && is_of("ip6.arpa"))
+    }
+
     /// None for other transports.
     fn parse(text: &str) -> Option<Self> {
         let text = match text.split_once("://") {

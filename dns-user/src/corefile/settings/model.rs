@@ -74,6 +74,25 @@ pub struct ClusterSettings {
     pub forwarded: Forwarded,
 }
 
+/// Which Pods have to be known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedPods {
+    /// What they have to be labelled (option `labels`).
+    pub labels: Option<Selector>,
+}
+
+impl ZoneSettings {
+    /// Returns which Pods have to be known; None when they do not matter.
+    pub fn wanted_pods(&self) -> Option<WantedPods> {
+        match self {
+            Self::Answered(settings) if settings.pods == Pods::Verified => {
+                Some(WantedPods { labels: settings.exposed.labels.clone() })
+            }
+            Self::Answered(_) | Self::Forwarded(_) => None,
+        }
+    }
+}
+
 /// A zone of names that stand for addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReverseZone {
@@ -155,6 +174,8 @@ pub enum Pods {
     Insecure,
     /// Those of Pods that there are.
     Verified,
+    /// Only CoreDNS knows.
+    Unknown,
 }
 
 /// How endpoints are named.

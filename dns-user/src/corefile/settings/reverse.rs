@@ -1,16 +1,19 @@
 //! Zones of addresses.
 
+use std::collections::BTreeSet;
+
 use super::{
     Corefile, Options, ReverseZone, Server, check_routing, has_variable, is_reverse, is_within,
     ttls,
 };
 
-/// Returns the reverse zones that are answered from here; none when there is any
-/// doubt about them.
+/// Returns the reverse zones that are answered from here: those that are served
+/// on the same `ports` as the cluster's zone. None when there is any doubt.
 pub(super) fn zones(
     file: &Corefile,
     server: Server<'_>,
     zone: &str,
+    ports: &BTreeSet<String>,
     options: &Options,
 ) -> Vec<ReverseZone> {
     let zones = server.zones();
@@ -24,7 +27,9 @@ pub(super) fn zones(
     }
     let reverse: Vec<_> = zones.into_iter().filter(|zone| is_reverse(zone)).collect();
     let read = |name: &String| {
-        check_routing(file, server.block, name).ok()?;
+        if check_routing(file, server.block, name).ok()? != *ports {
+            return None;
+        }
         let is_apart =
             |other: &String| other == name || !(is_within(name, other) || is_within(other, name));
         let related = |other: &String| {

@@ -149,7 +149,7 @@ fn without_a_corefile_the_defaults_hold() {
             panic!("{domain:?}")
         };
         assert_eq!((settings.zone.as_str(), settings.ttls.data_s), (expect, 5));
-        assert_eq!(settings.reverse_zones, []);
+        assert_eq!((settings.pods, &*settings.reverse_zones), (Pods::Unknown, &[][..]));
     }
 }
 
@@ -273,6 +273,10 @@ fn reasons_are_sentences() {
             "the server block of line 4 may answer names of a.org",
         ),
         (
+            "a.org a.org:5353 {\n kubernetes\n}\na.org:5353 {\n whoami\n}",
+            "the server block of line 4 may answer names of a.org",
+        ),
+        (
             ". {\n kubernetes a.org\n}\n. {\n view x {\n }\n whoami\n}",
             "the server block of line 4 may answer names of a.org",
         ),
@@ -368,10 +372,20 @@ fn doubtful_reverse_zones_are_left_alone() {
         (". {\n hosts {\n fallthrough\n }\n kubernetes a.org in-addr.arpa\n}", 0),
         (". {\n kubernetes a.org in-addr.arpa ip6.arpa\n}\n10.in-addr.arpa {\n whoami\n}", 1),
         (". {\n kubernetes a.org in-addr.arpa\n cache 5 10.in-addr.arpa\n}", 0),
+        (". {\n kubernetes a.org in-addr.arpa ip6.arpa\n}\n10.0.0.0/24 {\n whoami\n}", 1),
+        (". {\n kubernetes a.org in-addr.arpa ip6.arpa\n}\n10.0.0.0/24:53 {\n whoami\n}", 1),
+        (". {\n kubernetes a.org in-addr.arpa ip6.arpa\n}\ndns://10.0.0.0/8 {\n whoami\n}", 1),
+        (". {\n kubernetes a.org in-addr.arpa ip6.arpa\n}\n10.0.0.0/24:5353 {\n whoami\n}", 2),
+        (". {\n kubernetes a.org in-addr.arpa ip6.arpa\n}\n::ffff:10.0.0.0/120 {\n whoami\n}", 0),
+        (". {\n kubernetes a.org 1.10.in-addr.arpa\n}\n10.0.0.0/12 {\n whoami\n}", 0),
+        ("a.org in-addr.arpa:5353 {\n kubernetes a.org in-addr.arpa\n}", 0),
     ];
     for (corefile, expect) in cases {
         assert_eq!(answer_settings(corefile).reverse_zones.len(), expect, "{corefile}");
     }
+    let parent = "a.org in-addr.arpa {\n kubernetes\n}\narpa {\n whoami\n}";
+    let parent = answer_settings(parent);
+    assert_eq!((parent.reverse_zones.len(), parent.forwarded.ds), (1, true), "DS of in-addr.arpa");
     let two = settings(". {\n kubernetes a.org b.org in-addr.arpa\n}", Some("b.org"));
     let ZoneSettings::Answered(two) = two else { panic!("{two:?}") };
     assert_eq!(two.reverse_zones, [], "PTR records name a.org");

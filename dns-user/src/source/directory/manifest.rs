@@ -89,6 +89,7 @@ fn watched_kind(api_version: &str, kind: &str) -> Option<Kind> {
         ("v1", "Namespace") => Some(Kind::Namespace),
         ("v1", "Service") => Some(Kind::Service),
         ("v1", "ConfigMap") => Some(Kind::ConfigMap),
+        ("v1", "Pod") => Some(Kind::Pod),
         ("discovery.k8s.io/v1", "EndpointSlice") => Some(Kind::EndpointSlice),
         _ => None,
     }
@@ -150,7 +151,7 @@ mod tests {
                  - {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, \
                     metadata: {name: x, namespace: prod}}\n\
                  - {apiVersion: v1, kind: Pod, metadata: {name: p}}\n",
-                vec!["Namespace prod", "-EndpointSlice prod/x"],
+                vec!["Namespace prod", "-EndpointSlice prod/x", "-Pod default/p"],
             ),
             (
                 "a list of one kind",

@@ -21,8 +21,8 @@ use tokio::{
 use tracing::warn;
 
 use self::folder::{Complaint, Folder, Reading};
-use super::SourceCounters;
-use crate::objects::{Event, ObjectName};
+use super::{PodsWanted, SourceCounters};
+use crate::objects::{Event, Kind, Object, ObjectName};
 
 /// How often the folder is compared with what was last read, for what the
 /// kernel does not tell: links to it or out of it, remote file systems.
@@ -36,7 +36,7 @@ const MAX_WAIT: Duration = Duration::from_millis(500);
 
 /// Reads the manifests of `folder` and sends all objects of each kind, at first
 /// and after every change, until the receiver is gone. Of ConfigMaps only
-/// `config_map` counts.
+/// `config_map` counts, and Pods only while they are wanted.
 ///
 /// A file that does not parse keeps its last good objects until it parses again
 /// or is removed; a folder that is gone keeps its last state.
@@ -44,6 +44,7 @@ pub async fn run(
     folder: &Path,
     config_map: &ObjectName,
     events: Sender<Event>,
+    mut pods: PodsWanted,
     counters: &SourceCounters,
 ) -> Result<()> {
     let mut watch = Watch::new(folder);
@@ -57,6 +58,7 @@ pub async fn run(
                 watch.settle().await;
                 true
             }
+            Ok(()) = pods.changed() => true,
             _ = check.tick() => watch.renew(),
         };
         let reading;
@@ -71,10 +73,22 @@ pub async fn run(
             report(complaint, counters);
         }
         for (kind, objects) in lists.into_iter().flatten() {
-            if events.send(Event::Listed(kind, objects)).await.is_err() {
+            if kind == Kind::Pod {
+                send_pods(&mut pods, objects).await;
+            } else if events.send(Event::Listed(kind, objects)).await.is_err() {
                 return Ok(());
             }
         }
+    }
+}
+
+/// Sends all Pods to whoever wants them. A receiver that is gone is no fault: the
+/// next one is told of all of them, too.
+async fn send_pods(pods: &mut PodsWanted, objects: Vec<Object>) {
+    let receiver = pods.borrow().clone();
+    if let Some(receiver) = receiver {
+        let wanted = objects.into_iter().filter_map(|pod| receiver.select(pod)).collect();
+        drop(receiver.events.send(Event::Listed(Kind::Pod, wanted)).await);
     }
 }
 

@@ -9,12 +9,17 @@ use std::{
 };
 
 use tempfile::TempDir;
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout_at};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::timeout_at,
+};
 
 use super::{Complaint, Folder, Reading, run};
 use crate::{
+    corefile::{ZoneSettings, cluster_zone},
     objects::{Event, Kind, builders::mk_name},
-    source::SourceCounters,
+    source::{PodReceiver, SourceCounters},
 };
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -94,7 +99,7 @@ fn an_empty_folder_is_an_empty_cluster() {
     let Reading { lists, complaints } = reader.folder.read();
     let lists = lists.unwrap();
     assert_eq!(lists.iter().map(|(kind, _)| *kind).collect::<Vec<_>>(), Kind::ALL);
-    assert_eq!(lists.iter().map(|(_, objects)| objects.len()).collect::<Vec<_>>(), [4, 0, 0, 0]);
+    assert_eq!(lists.iter().map(|(_, objects)| objects.len()).collect::<Vec<_>>(), [4, 0, 0, 0, 0]);
     assert!(complaints.is_empty(), "{complaints:?}");
 }
 
@@ -222,6 +227,7 @@ fn a_vanished_folder_keeps_its_last_state() {
 struct Running {
     dir: TempDir,
     events: mpsc::Receiver<Event>,
+    pods: watch::Sender<Option<PodReceiver>>,
     counters: Arc<SourceCounters>,
     task: JoinHandle<()>,
 }
@@ -237,12 +243,15 @@ impl Running {
         let dir = TempDir::new().unwrap();
         fs::write(dir.path().join("a.yaml"), PROD).unwrap();
         let (sender, events) = mpsc::channel(16);
+        let (pods, pods_wanted) = watch::channel(None);
         let counters = Arc::new(SourceCounters::default());
         let (path, its_counters) = (dir.path().to_owned(), Arc::clone(&counters));
         let task = tokio::spawn(async move {
-            run(&path, &mk_name("kube-system/coredns"), sender, &its_counters).await.unwrap();
+            run(&path, &mk_name("kube-system/coredns"), sender, pods_wanted, &its_counters)
+                .await
+                .unwrap();
         });
-        Self { dir, events, counters, task }
+        Self { dir, events, pods, counters, task }
     }
 
     fn path(&self, file: &str) -> std::path::PathBuf {
@@ -332,4 +341,36 @@ async fn it_ends_when_nobody_listens() {
     running.events.close();
     let deadline = (Instant::now() + DEADLINE).into();
     timeout_at(deadline, &mut running.task).await.expect("still running").unwrap();
+}
+
+#[tokio::test]
+async fn pods_are_sent_while_they_are_wanted() {
+    let mut running = Running::start();
+    running.expect_services(&[]).await;
+    let pod = |name, ip, team| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{team: {team}}}}}\n\
+             status: {{podIP: {ip}}}\n"
+        )
+    };
+    let text = format!("{}{}", pod("one", "10.1.0.1", "a"), pod("two", "10.1.0.2", "b"));
+    fs::write(running.path("pods.yaml"), text).unwrap();
+    for (labels, expect) in
+        [("", vec!["default/one", "default/two"]), ("labels team=b", vec!["default/two"])]
+    {
+        let text = format!(". {{\n kubernetes a.org {{\n pods verified\n {labels}\n }}\n}}");
+        let wanted = cluster_zone(Some(&text), None).unwrap();
+        assert!(matches!(wanted, ZoneSettings::Answered(_)), "{labels}");
+        let (events, mut received) = mpsc::channel(16);
+        let wanted = wanted.wanted_pods().unwrap();
+        running.pods.send_replace(Some(PodReceiver { events, wanted }));
+        let deadline = (Instant::now() + DEADLINE).into();
+        let mut last = Vec::new();
+        while last != expect {
+            let event = timeout_at(deadline, received.recv()).await;
+            let event = event.unwrap_or_else(|_| panic!("{labels}: no more than {last:?}"));
+            let Some(Event::Listed(Kind::Pod, pods)) = event else { panic!("{event:?}") };
+            last = pods.iter().map(|pod| pod.name().to_string()).collect();
+        }
+    }
 }

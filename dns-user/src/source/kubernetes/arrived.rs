@@ -36,6 +36,10 @@ impl Watched for core::ConfigMap {
     const KIND: Kind = Kind::ConfigMap;
 }
 
+impl Watched for core::Pod {
+    const KIND: Kind = Kind::Pod;
+}
+
 /// An object of the API type `A`, well-formed or not. Reading one never fails.
 pub(super) struct Arrived<A> {
     /// Only what kube's watcher and a log line need.

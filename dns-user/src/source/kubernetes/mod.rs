@@ -19,7 +19,7 @@ use tokio::{sync::mpsc::Sender, time::timeout};
 use tracing::{debug, info, warn};
 
 use self::arrived::{Arrived, Watched};
-use super::SourceCounters;
+use super::{PodReceiver, PodsWanted, SourceCounters};
 use crate::objects::{Event, Object, ObjectName};
 
 /// How long the API server may be silent until its connection counts as dead: it
@@ -27,12 +27,13 @@ use crate::objects::{Event, Object, ObjectName};
 const SILENCE_MAX: Duration = Duration::from_secs(100);
 
 /// Lists and watches all Namespaces, Services and EndpointSlices and the one
-/// ConfigMap, until the receiver is gone. Whatever the API server does, it is
+/// ConfigMap, and Pods while they are wanted, until the receiver is gone. Whatever the API server does, it is
 /// tried again, at growing intervals. Fails only when `kubeconfig` cannot be used.
 pub async fn run(
     kubeconfig: Option<&Path>,
     config_map: &ObjectName,
     events: Sender<Event>,
+    pods: PodsWanted,
     counters: &SourceCounters,
 ) -> Result<()> {
     let given = match kubeconfig {
@@ -48,7 +49,7 @@ pub async fn run(
         match connect(given.clone()).await {
             Ok(client) => {
                 // Boxed, for it is some 17 KB large.
-                Box::pin(watch_all(&client, config_map, &events, counters)).await;
+                Box::pin(watch_all(&client, config_map, &events, pods, counters)).await;
                 return Ok(());
             }
             Err(error) => {
@@ -90,9 +91,10 @@ async fn watch_all(
     client: &Client,
     config_map: &ObjectName,
     events: &Sender<Event>,
+    pods: PodsWanted,
     counters: &SourceCounters,
 ) {
-    let out = Output { events, counters };
+    let out = Output { events, pods: None, counters };
     // Lists come from the API server's cache (resourceVersion 0), as recent as that
     // happens to be, and not from etcd. In pages they would not: kube then leaves
     // the version out.
@@ -106,15 +108,45 @@ async fn watch_all(
     futures::join!(
         out.watch(namespaces, config.clone()),
         out.watch(services, config.clone()),
-        out.watch(slices, config),
+        out.watch(slices, config.clone()),
         out.watch(config_maps, of_config_map),
+        async {
+            tokio::select! {
+                () = events.closed() => {}
+                () = watch_pods(client, pods, config, counters) => {}
+            }
+        },
     );
 }
 
-/// Where all watches send.
+/// Watches Pods while they are wanted, until nobody can want them any more.
+async fn watch_pods(
+    client: &Client,
+    mut pods: PodsWanted,
+    config: watcher::Config,
+    counters: &SourceCounters,
+) {
+    // The very selector of CoreDNS.
+    let running = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown";
+    let config = config.fields(running);
+    loop {
+        let receiver = pods.borrow_and_update().clone();
+        if let Some(receiver) = receiver {
+            let out = Output { events: &receiver.events, pods: Some(&receiver), counters };
+            out.watch(Api::<Arrived<core::Pod>>::all(client.clone()), config.clone()).await;
+        }
+        if pods.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Where watches send.
 #[derive(Clone, Copy)]
 struct Output<'a> {
     events: &'a Sender<Event>,
+    /// Says which Pods are wanted, for the watch of Pods.
+    pods: Option<&'a PodReceiver>,
     counters: &'a SourceCounters,
 }
 
@@ -173,11 +205,14 @@ impl Output<'_> {
         }
     }
 
-    /// Returns the object, unless it means nothing to DNS.
+    /// Returns the object, unless it means nothing to DNS or is not wanted.
     fn accept<A: Watched>(self, arrived: Arrived<A>) -> Option<Object> {
         let name = arrived.name();
         match arrived.into_object() {
-            Ok(Some(object)) => Some(object),
+            Ok(Some(object)) => match self.pods {
+                Some(pods) => pods.select(object),
+                None => Some(object),
+            },
             Ok(None) => {
                 debug!("{} {name} means nothing to DNS", A::KIND);
                 None

@@ -16,12 +16,18 @@ use axum::{
 };
 use futures::{StreamExt as _, stream};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout_at};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::timeout_at,
+};
 
 use super::run;
 use crate::{
+    corefile::cluster_zone,
     objects::{Event, Kind, Object, builders::mk_name},
-    source::SourceCounters,
+    source::{PodReceiver, SourceCounters},
 };
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -60,6 +66,7 @@ async fn answer(State(scripts): State<Scripts>, uri: Uri) -> Response {
 /// An API server and a source that watches it.
 struct Rig {
     events: mpsc::Receiver<Event>,
+    pods: watch::Sender<Option<PodReceiver>>,
     counters: Arc<SourceCounters>,
     tasks: [JoinHandle<()>; 2],
 }
@@ -89,14 +96,15 @@ impl Rig {
         });
         fs::write(&kubeconfig, text.to_string()).unwrap();
         let (sender, events) = mpsc::channel(16);
+        let (pods, pods_wanted) = watch::channel(None);
         let counters = Arc::new(SourceCounters::default());
         let its_counters = Arc::clone(&counters);
         let source = tokio::spawn(async move {
             let config_map = mk_name("kube-system/coredns");
-            run(Some(&kubeconfig), &config_map, sender, &its_counters).await.unwrap();
+            run(Some(&kubeconfig), &config_map, sender, pods_wanted, &its_counters).await.unwrap();
             drop(folder);
         });
-        Self { events, counters, tasks: [server, source] }
+        Self { events, pods, counters, tasks: [server, source] }
     }
 
     /// Waits for `count` events; returns them by kind, in order, as text.
@@ -221,7 +229,9 @@ async fn a_kubeconfig_that_cannot_be_used_ends_it() {
         let (sender, _events) = mpsc::channel(1);
         let config_map = mk_name("kube-system/coredns");
         let counters = SourceCounters::default();
-        let error = run(Some(&path), &config_map, sender, &counters).await.unwrap_err();
+        let error = run(Some(&path), &config_map, sender, watch::channel(None).1, &counters)
+            .await
+            .unwrap_err();
         assert!(error.to_string().starts_with("--kubeconfig: "), "{file}: {error:#}");
     }
 }
@@ -233,4 +243,59 @@ async fn it_ends_when_nobody_listens() {
     rig.events.close();
     let deadline = (Instant::now() + DEADLINE).into();
     timeout_at(deadline, &mut rig.tasks[1]).await.expect("still running").unwrap();
+}
+
+fn pod(name: &str, team: &str, status: &Value) -> Value {
+    let metadata = json!({"name": name, "namespace": "prod", "resourceVersion": "7",
+        "labels": {"team": team}});
+    json!({"metadata": metadata, "spec": {"nodeName": "n"}, "status": status})
+}
+
+/// Two that want Pods one after another: each has a list, and none of what was
+/// sent to the other.
+#[tokio::test]
+async fn pods_are_watched_while_they_are_wanted() {
+    let runs = json!({"phase": "Running", "podIP": "10.1.0.1"});
+    let ended = json!({"phase": "Succeeded", "podIP": "10.1.0.1"});
+    let script = Script {
+        items: vec![pod("one", "a", &runs), pod("two", "b", &runs), pod("three", "a", &ended)],
+        lines: vec![
+            line("ADDED", &pod("four", "b", &runs)),
+            line("ADDED", &pod("five", "a", &runs)),
+            line("MODIFIED", &pod("one", "b", &runs)),
+            line("MODIFIED", &pod("five", "a", &ended)),
+            line("MODIFIED", &pod("two", "a", &json!({"podIP": "nonsense"}))),
+        ],
+        ..Script::default()
+    };
+    let mut rig = Rig::start(&[("/api/v1/pods", script)]).await;
+    assert!(!rig.receive(4).await.contains_key(&Kind::Pod), "nobody wants them yet");
+    let cases = [
+        (
+            "labels team=a",
+            vec![
+                "listed prod/one",
+                "delete prod/four",
+                "apply prod/five",
+                "delete prod/one",
+                "delete prod/five",
+                "apply !prod/two",
+            ],
+        ),
+        ("", vec!["listed prod/one prod/two"]),
+    ];
+    // The channel of everything else stays open.
+    let mut objects = None;
+    for (labels, expect) in cases {
+        let text = format!(". {{\n kubernetes a.org {{\n pods verified\n {labels}\n }}\n}}");
+        let wanted = cluster_zone(Some(&text), None).unwrap().wanted_pods().unwrap();
+        let (events, received) = mpsc::channel(16);
+        rig.pods.send_replace(Some(PodReceiver { events, wanted }));
+        // The one before is dropped: its watch ends.
+        let before = std::mem::replace(&mut rig.events, received);
+        objects.get_or_insert(before);
+        let by_kind = rig.receive(expect.len()).await;
+        assert_eq!(by_kind[&Kind::Pod], expect, "{labels}");
+    }
+    assert_eq!(rig.counters.skipped(Kind::Pod), 1);
 }
