@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::{kernels, lint, progress::heading, setup, test, tools};
+use crate::{lint, progress::heading, setup, test};
 
 pub(crate) fn run() -> Result<()> {
     heading("cargo xtask setup");
@@ -14,11 +14,8 @@ pub(crate) fn run() -> Result<()> {
     }
     // Tests run even so: both are worth knowing.
     heading("cargo xtask test");
-    let mut sums = test::here(&[])?;
-    heading("cargo xtask test --kernels");
-    sums.add_all(&kernels::run(&tools::kernels::CI.map(str::to_owned))?);
     // The last line, whatever else there was to say.
-    let tests = sums.conclude();
+    let tests = test::here(&[])?.conclude();
     tests?;
     if lint.is_err() {
         bail!("lint failed (see above), the tests passed");

@@ -18,8 +18,6 @@ use crate::{
 /// Kernels that are tested: the oldest that is supported, each long-term one
 /// that a Debian release has, and the newest.
 pub(crate) const ALL: [&str; 4] = ["5.10", "6.1", "6.12", "7.3"];
-/// Those that the build server tests.
-pub(crate) const CI: [&str; 2] = ["5.10", "7.3"];
 
 /// Where Debian has them: path below the archive, suite.
 const SUITES: [(&str, &str); 4] = [
