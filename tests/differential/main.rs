@@ -7,12 +7,20 @@
     reason = "a test that cannot go on panics with a message"
 )]
 
+mod ask;
 mod compare;
+mod faults;
+mod found;
+mod judged;
+mod kernel_map;
 mod objects;
+mod profiles;
+mod proof;
 mod questions;
 mod random;
 mod random_objects;
 mod random_questions;
+mod shrink;
 
 use std::time::Duration;
 
