@@ -14,11 +14,12 @@ use harness::{
 };
 use hickory_proto::{
     op::{Message, ResponseCode},
-    rr::RecordType,
+    rr::{RData, RecordType},
 };
 
 use crate::{
-    compare::{difference, strangers}, faults::Fault,
+    compare::{difference, strangers},
+    faults::Fault,
     random_questions::Question,
 };
 
@@ -92,10 +93,18 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Whether a name exists.
-    pub fn knows(&mut self, name: &str) -> bool {
-        let response = self.ask(&Query::new(name, qtype::A), false);
-        response.is_some_and(|response| response.metadata.response_code == ResponseCode::NoError)
+    /// The RCODE for a name.
+    pub fn code(&mut self, name: &str) -> Option<ResponseCode> {
+        self.ask(&Query::new(name, qtype::A), false).map(|it| it.metadata.response_code)
+    }
+
+    /// The port of the first SRV record.
+    pub fn srv_port(&mut self, name: &str) -> Option<u16> {
+        let response = self.ask(&Query::new(name, qtype::SRV), false)?;
+        response.answers.iter().find_map(|record| match &record.data {
+            RData::SRV(srv) => Some(srv.port),
+            _ => None,
+        })
     }
 
     /// The TTL of the first record, if there is one.

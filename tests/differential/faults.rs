@@ -175,10 +175,7 @@ fn change_minimum(record: &mut Record) -> bool {
     true
 }
 
-fn change_srv(
-    message: &mut Message,
-    change: fn(&mut hickory_proto::rr::rdata::SRV),
-) -> bool {
+fn change_srv(message: &mut Message, change: fn(&mut hickory_proto::rr::rdata::SRV)) -> bool {
     message.answers.iter_mut().any(|record| {
         let RData::SRV(srv) = &mut record.data else { return false };
         change(srv);

@@ -7,10 +7,7 @@ use harness::{
     packet::query::qtype::{A, AAAA, PTR, SRV},
 };
 
-use crate::{
-    judged::Judged, profiles::PROFILES, random_objects::World, random_questions::Question,
-    shrink::write,
-};
+use crate::{judged::Judged, profiles::PROFILES, random_questions::Question, shrink::write};
 
 struct Found {
     what: &'static str,
@@ -21,8 +18,7 @@ struct Found {
     questions: &'static [(&'static str, u16)],
 }
 
-const PROD: &str =
-    r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"prod"}}"#;
+const PROD: &str = r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"prod"}}"#;
 const HEADLESS: &str = r#"{"apiVersion":"v1","kind":"Service","metadata":{"namespace":"prod","name":"db"},"spec":{"clusterIP":"None","clusterIPs":["None"],"ports":[{"name":"pg","port":5432,"protocol":"TCP"}]}}"#;
 
 const FOUND: [Found; 6] = [
@@ -116,19 +112,18 @@ fn small_cases_are_answered_as_coredns_does() {
     }
     let node = Node::new("found");
     let mut judged = Judged::start(&node);
-    let mut world = World::default();
     let mut differences = Vec::new();
     for Found { what, profile, objects, questions } in FOUND {
         let number = PROFILES.iter().position(|it| it.name == profile).unwrap();
         judged.follow(number);
         let writes = |is_there| objects.iter().map(|line| write(line, is_there)).collect();
-        judged.write(&mut world, writes(true));
+        judged.write(writes(true));
         let questions: Vec<_> =
             questions.iter().map(|(name, qtype)| Question::new(name, *qtype)).collect();
         for (at, difference) in judged.servers().differences(&questions) {
             differences.push(format!("{what}: {}: {difference}", questions[at]));
         }
-        judged.write(&mut world, writes(false));
+        judged.write(writes(false));
     }
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 }

@@ -16,17 +16,26 @@ use harness::{
     wait::wait_until,
 };
 
+use hickory_proto::op::ResponseCode;
+use k8s_openapi::api::core::v1::Service;
+use kube::{Resource, ResourceExt as _};
+
 use crate::{
     ask::{Server, Servers},
     profiles::{PROFILES, has_endpoints},
-    random_objects::World,
+    random_objects::TEAM,
 };
 
 /// How long a change may take to both.
 const ARRIVAL_LIMIT: Duration = Duration::from_secs(15);
-/// Where the marks are.
+/// Where the marks are; every profile shows it.
 const MARKS: &str = "marks";
-const API: &str = "kubernetes.default.svc.cluster.local";
+/// A Namespace that comes and goes.
+const MARK: &str = "mark";
+/// A Service whose port counts the changes, and a headless one, whose endpoint's
+/// name does.
+const COUNT: &str = "count.marks.svc.cluster.local";
+const PORTS: [&str; 1] = ["80/TCP"];
 
 /// The running parts.
 pub struct Judged<'node> {
@@ -47,9 +56,12 @@ impl<'node> Judged<'node> {
         let flags = cluster.agent_flags();
         let agent = Agent::start(node, &flags.each_ref().map(String::as_str));
         let feed = Feed::start(&cluster.kubernetes);
+        let endpoints = vec![mk_endpoint("10.250.0.2".parse().unwrap())];
         feed.write(vec![
-            Write::apply(&mk_namespace(MARKS)),
-            Write::apply(&mk_headless_service(MARKS, "mark", &["80/TCP"])),
+            Write::apply(&shown(mk_namespace(MARKS))),
+            Write::apply(&shown(mk_headless_service(MARKS, "mark", &PORTS))),
+            Write::apply(&shown(mk_endpoint_slice(MARKS, "count", "a", endpoints, &PORTS))),
+            Write::apply(&count(1)),
         ]);
         Self { agent, feed, _cluster: cluster, node, pod, profile: PROFILES[0], marks: 0 }
     }
@@ -81,37 +93,32 @@ impl<'node> Judged<'node> {
         let ttl_s = self.profile.record_ttl_s();
         let mut ours = self.ours();
         let what = format!("the agent follows {}", self.profile.name);
-        wait_until(&what, ARRIVAL_LIMIT, || ours.ttl_s(API) == Some(ttl_s));
+        wait_until(&what, ARRIVAL_LIMIT, || ours.ttl_s(COUNT) == Some(ttl_s));
     }
 
     /// Writes, and waits until both have seen all of it: behind it comes one mark
     /// for each kind of object, and watches keep the order.
-    pub fn write(&mut self, world: &mut World, writes: Vec<Write>) {
+    pub fn write(&mut self, writes: Vec<Write>) {
         self.feed.write(writes);
         self.marks += 1;
-        let (old, new) = (format!("mark-{}", self.marks - 1), format!("mark-{}", self.marks));
+        let exists = self.marks % 2 == 1;
         let hostname = format!("h{}", self.marks);
         let mut endpoint = mk_endpoint("10.250.0.1".parse().unwrap());
         endpoint.hostname = Some(hostname.clone());
-        let ip = world.next_cluster_ip();
-        let mut marks = vec![
-            Write::apply(&mk_namespace(&new)),
-            Write::apply(&mk_service(MARKS, &new, &ip, &["80/TCP"])),
-            Write::apply(&mk_endpoint_slice(MARKS, "mark", "a", vec![endpoint], &["80/TCP"])),
-        ];
-        if self.marks > 1 {
-            marks.push(Write::delete(&mk_namespace(&old)));
-            marks.push(Write::delete(&mk_service(MARKS, &old, "None", &[])));
-        }
-        self.feed.write(marks);
-        let mut names =
-            vec![format!("{new}.svc.cluster.local"), format!("{new}.{MARKS}.svc.cluster.local")];
-        if has_endpoints(&self.profile) {
-            names.push(format!("{hostname}.mark.{MARKS}.svc.cluster.local"));
-        }
+        let namespace = shown(mk_namespace(MARK));
+        self.feed.write(vec![
+            if exists { Write::apply(&namespace) } else { Write::delete(&namespace) },
+            Write::apply(&count(self.marks)),
+            Write::apply(&shown(mk_endpoint_slice(MARKS, "mark", "a", vec![endpoint], &PORTS))),
+        ]);
+        let code = if exists { ResponseCode::NoError } else { ResponseCode::NXDomain };
+        let hostname = format!("{hostname}.mark.{MARKS}.svc.cluster.local");
         for (who, mut server) in [("the agent", self.ours()), ("CoreDNS", self.judge())] {
-            wait_until(&format!("{who} has seen {new}"), ARRIVAL_LIMIT, || {
-                names.iter().all(|name| server.knows(name))
+            wait_until(&format!("{who} has seen change {}", self.marks), ARRIVAL_LIMIT, || {
+                server.code(&format!("{MARK}.svc.cluster.local")) == Some(code)
+                    && server.srv_port(COUNT) == Some(self.marks)
+                    && (!has_endpoints(&self.profile)
+                        || server.code(&hostname) == Some(ResponseCode::NoError))
             });
         }
     }
@@ -120,4 +127,14 @@ impl<'node> Judged<'node> {
     pub fn servers(&self) -> Servers<'_> {
         Servers::new(self.ours(), self.judge())
     }
+}
+
+/// Makes an object one that every profile shows.
+fn shown<K: Resource>(mut object: K) -> K {
+    object.labels_mut().insert(TEAM.to_owned(), "red".to_owned());
+    object
+}
+
+fn count(port: u16) -> Service {
+    shown(mk_service(MARKS, "count", "10.96.0.11", &[&format!("{port}/TCP")]))
 }

@@ -29,12 +29,16 @@ pub fn differences(judged: &Judged<'_>, world: &World, compared: &mut Compared) 
     let known = world.services.keys();
     let known = known.map(|(namespace, name)| format!("{name}.{namespace}.svc.cluster.local"));
     let names: BTreeSet<_> = known.chain(entries.keys().cloned()).collect();
-    let queries: Vec<_> =
-        names.iter().flat_map(|name| [qtype::A, qtype::AAAA].map(|it| Query::new(name, it))).collect();
+    let queries: Vec<_> = names
+        .iter()
+        .flat_map(|name| [qtype::A, qtype::AAAA].map(|it| Query::new(name, it)))
+        .collect();
     // Over UDP, from the node, a response could be truncated.
     let queries: Vec<_> = queries
         .into_iter()
-        .map(|query| query.with_edns(harness::packet::query::Edns { size: 65_000, ..Default::default() }))
+        .map(|query| {
+            query.with_edns(harness::packet::query::Edns { size: 65_000, ..Default::default() })
+        })
         .collect();
     let asked: Vec<_> = queries.iter().map(|query| (query, false)).collect();
     let responses = judged.our_sockets().ask_all(&asked);

@@ -20,6 +20,7 @@ mod questions;
 mod random;
 mod random_objects;
 mod random_questions;
+mod settings;
 mod shrink;
 
 use std::time::Duration;

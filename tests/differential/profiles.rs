@@ -7,7 +7,7 @@ const KUBEADM: Corefile = Corefile::kubeadm();
 const REVERSE: &str = "fallthrough in-addr.arpa ip6.arpa";
 
 /// One more line here is one more kind of cluster.
-pub const PROFILES: [Corefile; 10] = [
+pub const PROFILES: [Corefile; 14] = [
     KUBEADM,
     // TTL 5.
     Corefile { name: "kubespray", ttl_s: None, cache: Some(("30", &[])), ..KUBEADM },
@@ -26,18 +26,37 @@ pub const PROFILES: [Corefile; 10] = [
         kubernetes: &["pods insecure", "noendpoints", REVERSE],
         ..KUBEADM
     },
-    Corefile {
-        name: "no fallthrough",
-        ttl_s: Some(14),
-        kubernetes: &["pods insecure"],
-        ..KUBEADM
-    },
+    Corefile { name: "no fallthrough", ttl_s: Some(14), kubernetes: &["pods insecure"], ..KUBEADM },
     Corefile { name: "no reverse zones", ttl_s: Some(15), zones: "cluster.local", ..KUBEADM },
     Corefile {
         name: "cache's own TTLs",
         ttl_s: Some(40),
         zones: ZONES,
         cache: Some(("", &["success 1000 17 7", "denial 1000 9"])),
+        ..KUBEADM
+    },
+    Corefile {
+        name: "namespaces",
+        ttl_s: Some(21),
+        kubernetes: &["pods insecure", "namespaces default marks mark prod svc a com", REVERSE],
+        ..KUBEADM
+    },
+    Corefile {
+        name: "namespace_labels",
+        ttl_s: Some(22),
+        kubernetes: &["pods insecure", "namespace_labels team=red", REVERSE],
+        ..KUBEADM
+    },
+    Corefile {
+        name: "labels",
+        ttl_s: Some(23),
+        kubernetes: &["pods insecure", "labels team in (red,)", REVERSE],
+        ..KUBEADM
+    },
+    Corefile {
+        name: "ignore empty_service",
+        ttl_s: Some(24),
+        kubernetes: &["pods insecure", "ignore empty_service", REVERSE],
         ..KUBEADM
     },
 ];

@@ -53,7 +53,7 @@ fn random_clusters_are_answered_as_coredns_does() {
         for part in 0..=CHANGES {
             let writes =
                 if part == 0 { world.renew(&mut random) } else { world.change(&mut random) };
-            judged.write(&mut world, writes);
+            judged.write(writes);
             let number = count * (part + 1) / (CHANGES + 1) - count * part / (CHANGES + 1);
             let questions: Vec<_> = (0..number).map(|_| question(&mut random, &world)).collect();
             let mut servers = judged.servers();

@@ -34,7 +34,8 @@ pub const NAMESPACES: [&str; 8] = ["prod", "svc", "pod", "tcp", "1-2-3-4", "a", 
 const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 const SUFFIXES: [&str; 3] = ["a", "b", "c"];
 
-/// Values of a label of Namespaces.
+/// A label of many objects, by which some profiles choose.
+pub const TEAM: &str = "team";
 const TEAMS: [&str; 2] = ["red", "blue"];
 
 /// Namespace (empty for Namespaces) and name.
@@ -89,6 +90,28 @@ fn thin_out<K: Resource<DynamicType = ()> + Object, N: Ord>(
     });
 }
 
+/// Gives an object a label, or takes it, or leaves it as it is.
+fn label<K: Resource>(random: &mut StdRng, object: &mut K) {
+    let labels = object.labels_mut();
+    match random.random_range(0..4) {
+        0 => drop(labels.remove(TEAM)),
+        1 => {}
+        _ => drop(labels.insert(TEAM.to_owned(), (*TEAMS.choose(random).unwrap()).to_owned())),
+    }
+}
+
+/// Gives one of them another label.
+fn relabel<K: Resource<DynamicType = ()> + Object, N: Ord>(
+    objects: &mut BTreeMap<N, K>,
+    random: &mut StdRng,
+    writes: &mut Vec<Write>,
+) {
+    if let Some(object) = objects.values_mut().choose(random) {
+        label(random, object);
+        writes.push(Write::apply(object));
+    }
+}
+
 impl World {
     pub fn next_number(&mut self) -> u16 {
         self.numbers += 1;
@@ -137,7 +160,11 @@ impl World {
                 5 | 6 => self.move_slice(random, &mut writes),
                 7 => remove(&mut self.namespaces, random, &mut writes),
                 8 => self.put_namespace(random, &mut writes),
-                9 => self.relabel_namespace(random, &mut writes),
+                9 => match random.random_range(0..3) {
+                    0 => relabel(&mut self.namespaces, random, &mut writes),
+                    1 => relabel(&mut self.services, random, &mut writes),
+                    _ => relabel(&mut self.slices, random, &mut writes),
+                },
                 10 | 11 => self.retype_service(random, &mut writes),
                 12..15 => self.put_service(random, &mut writes),
                 _ => self.put_slice(random, &mut writes),
@@ -149,29 +176,25 @@ impl World {
     /// Creates a Namespace, or deletes and creates one.
     fn put_namespace(&mut self, random: &mut StdRng, writes: &mut Vec<Write>) {
         let name = *NAMESPACES.choose(random).unwrap();
-        replace(&mut self.namespaces, name.to_owned(), mk_namespace(name), writes);
-    }
-
-    fn relabel_namespace(&mut self, random: &mut StdRng, writes: &mut Vec<Write>) {
-        if let Some(namespace) = self.namespaces.values_mut().choose(random) {
-            let team = (*TEAMS.choose(random).unwrap()).to_owned();
-            namespace.labels_mut().insert("team".to_owned(), team);
-            writes.push(Write::apply(namespace));
-        }
+        let mut namespace = mk_namespace(name);
+        label(random, &mut namespace);
+        replace(&mut self.namespaces, name.to_owned(), namespace, writes);
     }
 
     /// Creates a Service, in place of one of the same name.
     fn put_service(&mut self, random: &mut StdRng, writes: &mut Vec<Write>) {
         let (namespace, name) =
             (self.namespace(random), (*SERVICES.choose(random).unwrap()).to_owned());
-        let service = self.mk_service(random, &namespace, &name);
+        let mut service = self.mk_service(random, &namespace, &name);
+        label(random, &mut service);
         replace(&mut self.services, (namespace, name), service, writes);
     }
 
     /// Deletes a Service and creates it with what may be another type.
     fn retype_service(&mut self, random: &mut StdRng, writes: &mut Vec<Write>) {
         if let Some((namespace, name)) = self.services.keys().choose(random).cloned() {
-            let service = self.mk_service(random, &namespace, &name);
+            let mut service = self.mk_service(random, &namespace, &name);
+            label(random, &mut service);
             replace(&mut self.services, (namespace, name), service, writes);
         }
     }
@@ -245,11 +268,10 @@ impl World {
                 port.port = None;
             }
         }
+        label(random, &mut slice);
         let key = (namespace, slice.name_any());
-        let is_same_family = self
-            .slices
-            .get(&key)
-            .is_some_and(|old| old.address_type == slice.address_type);
+        let is_same_family =
+            self.slices.get(&key).is_some_and(|old| old.address_type == slice.address_type);
         if is_same_family && random.random_bool(0.7) {
             writes.push(Write::apply(&slice));
             self.slices.insert(key, slice);

@@ -36,7 +36,7 @@ const TYPES: [u16; 17] = [
 ];
 
 /// A question and how it is asked.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Question {
     pub name: String,
     pub query: Query,
@@ -157,8 +157,7 @@ fn mk_known(random: &mut StdRng, world: &World) -> Option<(String, u16)> {
             };
             let is_alias = object.spec.as_ref()?.external_name.is_some();
             let qtype = *types.choose(random)?;
-            let qtype =
-                if is_alias && random.random_bool(0.5) { qtype::CNAME } else { qtype };
+            let qtype = if is_alias && random.random_bool(0.5) { qtype::CNAME } else { qtype };
             Some((service(namespace, name), qtype))
         }
     }

@@ -24,19 +24,18 @@ pub fn shrink(judged: &mut Judged<'_>, world: &World, question: &Question) -> St
             break;
         }
     }
-    // Numbers of marks and addresses go on in a copy.
-    let (mut counter, all) = (world.clone(), world.lines());
+    let all = world.lines();
     let mut kept = all.clone();
     let mut size = kept.len().div_ceil(2);
     while size > 0 && Instant::now() < end {
         let mut from = 0;
         while from < kept.len() && Instant::now() < end {
             let some: Vec<_> = kept.iter().skip(from).take(size).cloned().collect();
-            judged.write(&mut counter, some.iter().map(|line| write(line, false)).collect());
+            judged.write(some.iter().map(|line| write(line, false)).collect());
             if differs(judged, &question) {
                 kept.drain(from..from + some.len());
             } else {
-                judged.write(&mut counter, some.iter().map(|line| write(line, true)).collect());
+                judged.write(some.iter().map(|line| write(line, true)).collect());
                 from += size;
             }
         }
@@ -44,7 +43,7 @@ pub fn shrink(judged: &mut Judged<'_>, world: &World, question: &Question) -> St
     }
     let still = differs(judged, &question);
     let gone = all.iter().filter(|line| !kept.contains(line));
-    judged.write(&mut counter, gone.map(|line| write(line, true)).collect());
+    judged.write(gone.map(|line| write(line, true)).collect());
     let objects: Vec<_> = kept.iter().map(|line| format!("        r#\"{line}\"#,\n")).collect();
     format!(
         "{}Found {{\n    what: \"…\",\n    profile: {:?},\n    objects: &[\n{}    ],\n    \

@@ -57,11 +57,7 @@ impl<'node> Cluster<'node> {
         let upstream = Upstream::start(node.namespace(), UPSTREAM, Table::example());
         let kubernetes = Kubernetes::start(node.namespace());
         let first = corefiles.first().expect("at least one Corefile");
-        kubernetes.apply(&mk_config_map(
-            "kube-system",
-            "coredns",
-            &[("Corefile", &first.text())],
-        ));
+        kubernetes.apply(&mk_config_map("kube-system", "coredns", &[("Corefile", &first.text())]));
         kubernetes.apply(&mk_service("kube-system", "kube-dns", "10.96.0.10", &DNS_PORTS));
         kubernetes.apply(&upstream_slice(coredns_address(0)));
         let blocks = corefiles.iter().enumerate().map(|(number, corefile)| {

@@ -47,10 +47,7 @@ impl Corefile {
             zones: ZONES,
             kubernetes: &["pods insecure", "fallthrough in-addr.arpa ip6.arpa"],
             ttl_s: Some(30),
-            cache: Some((
-                "30",
-                &["disable success cluster.local", "disable denial cluster.local"],
-            )),
+            cache: Some(("30", &["disable success cluster.local", "disable denial cluster.local"])),
             plugins: &["errors", "loadbalance"],
             forwards: true,
         }
@@ -102,8 +99,7 @@ impl Corefile {
         let ttl = self.ttl_s.map(|ttl_s| format!("ttl {ttl_s}"));
         let options = self.kubernetes.iter().copied().chain(ttl.as_deref()).chain([more]);
         let options: Vec<_> = options.map(|option| format!("        {option}\n")).collect();
-        let forward =
-            if self.forwards { format!("forward . {upstream}") } else { String::new() };
+        let forward = if self.forwards { format!("forward . {upstream}") } else { String::new() };
         let kubernetes = format!("kubernetes {} {{\n{}    }}", self.zones, options.concat());
         let plugins = self.plugins.iter().map(|plugin| (*plugin).to_owned());
         let lines = [bind.to_owned(), kubernetes, forward, cache].into_iter().chain(plugins);

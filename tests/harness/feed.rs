@@ -18,6 +18,8 @@ use crate::kubernetes::{Kubernetes, MANAGER, Object};
 
 /// How many objects are written at a time.
 const AT_A_TIME: usize = 16;
+/// How often a write is tried again that fails for a moment only.
+const TRIES: usize = 20;
 
 /// One change of one object.
 #[derive(Clone, Debug)]
@@ -143,6 +145,13 @@ impl Drop for Feed {
     }
 }
 
+/// Says whether an error goes away: of a Service that was deleted and created
+/// again the API server may try twice to allocate the cluster IP, and refuse
+/// what it has just allocated itself.
+fn is_passing(error: &kube::Error) -> bool {
+    error.to_string().contains("provided IP is already allocated")
+}
+
 async fn write_all(client: &Client, writes: Vec<Write>) -> Result<(), String> {
     let mut by_object: HashMap<_, Vec<Write>> = HashMap::new();
     for write in writes {
@@ -155,7 +164,13 @@ async fn write_all(client: &Client, writes: Vec<Write>) -> Result<(), String> {
         tasks.spawn(async move {
             let _place = places.acquire().await.map_err(|error| error.to_string())?;
             for write in writes {
-                let result = write.perform(client.clone()).await;
+                let mut result = write.perform(client.clone()).await;
+                for _ in 0..TRIES {
+                    if !result.as_ref().is_err_and(is_passing) {
+                        break;
+                    }
+                    result = write.perform(client.clone()).await;
+                }
                 result.map_err(|error| format!("{write:?}: {error}"))?;
             }
             Ok(())

@@ -3,10 +3,9 @@
 
 use std::{borrow::Cow, net::IpAddr};
 
-use super::name::as_text;
+use super::{name::as_text, view::View};
 use crate::{
-    corefile::{ClusterSettings, EndpointNames, Pods},
-    index::{Index, Known},
+    corefile::{EndpointNames, Pods},
     objects::{Endpoint, ObjectName, Port, ServiceKind},
 };
 
@@ -73,11 +72,7 @@ const NO_PORT: &[Port] = &[Port { name: String::new(), protocol: String::new(), 
 
 /// Returns the candidates of the name whose folded labels left of the cluster's
 /// zone are these.
-pub(super) fn find<'a>(
-    index: &'a Index,
-    settings: &ClusterSettings,
-    labels: &[&[u8]],
-) -> Result<Candidates<'a>, Failure> {
+pub(super) fn find<'a>(view: View<'a>, labels: &[&[u8]]) -> Result<Candidates<'a>, Failure> {
     /// Labels left of `svc` at most: port, protocol, Service, Namespace.
     const LABELS_MAX: usize = 4;
     let Some((kind, labels)) = labels.split_last() else { return Ok(Candidates::default()) };
@@ -91,37 +86,28 @@ pub(super) fn find<'a>(
     }
     let Some((namespace, labels)) = labels.split_last() else { return Ok(Candidates::default()) };
     let namespace = as_text(namespace).ok_or(Failure::NoSuchName)?;
-    known(index.namespace(namespace))?;
+    view.namespace(namespace)?;
     let Some((name, prefix)) = labels.split_last() else {
-        return match (is_pod, settings.pods) {
+        return match (is_pod, view.settings.pods) {
             (true, Pods::Disabled) => Err(Failure::NoSuchName),
             _ => Ok(Candidates::default()),
         };
     };
     let name = as_text(name).ok_or(Failure::NoSuchName)?;
     if is_pod {
-        return find_pod(settings.pods, namespace, name);
+        return find_pod(view.settings.pods, namespace, name);
     }
     let service = ObjectName { namespace: namespace.to_owned(), name: name.to_owned() };
-    find_service(index, settings.endpoints, &service, prefix)
+    find_service(view, &service, prefix)
 }
 
 /// Returns the candidates of a Service's own name.
 pub(super) fn find_own<'a>(
-    index: &'a Index,
-    settings: &ClusterSettings,
+    view: View<'a>,
     service: &ObjectName,
 ) -> Result<Candidates<'a>, Failure> {
-    known(index.namespace(&service.namespace))?;
-    find_service(index, settings.endpoints, service, &[])
-}
-
-fn known<T>(known: Known<T>) -> Result<T, Failure> {
-    match known {
-        Known::Is(it) => Ok(it),
-        Known::Absent => Err(Failure::NoSuchName),
-        Known::Unknown => Err(Failure::Unknown),
-    }
+    view.namespace(&service.namespace)?;
+    find_service(view, service, &[])
 }
 
 fn find_pod<'a>(mode: Pods, namespace: &str, name: &str) -> Result<Candidates<'a>, Failure> {
@@ -140,13 +126,15 @@ fn find_pod<'a>(mode: Pods, namespace: &str, name: &str) -> Result<Candidates<'a
 }
 
 fn find_service<'a>(
-    index: &'a Index,
-    names: EndpointNames,
+    view: View<'a>,
     name: &ObjectName,
     prefix: &[&[u8]],
 ) -> Result<Candidates<'a>, Failure> {
-    let service = known(index.known_service(name))?;
+    let service = view.service(name)?;
     let prefix = read_prefix(prefix).ok_or(Failure::NoSuchName)?;
+    if view.settings.exposed.ignores_empty && matches!(service.kind, ServiceKind::ClusterIp(_)) {
+        check_not_empty(view, name)?;
+    }
     let items = match &service.kind {
         ServiceKind::ExternalName(target) => {
             if !prefix.is_empty() || target.parse::<IpAddr>().is_ok() {
@@ -168,9 +156,7 @@ fn find_service<'a>(
             };
             ports.flat_map(|port| ips.iter().map(move |ip| candidate(port, ip))).collect()
         }
-        ServiceKind::ClusterIp(_) | ServiceKind::Headless => {
-            find_endpoints(index, names, name, prefix)?
-        }
+        ServiceKind::ClusterIp(_) | ServiceKind::Headless => find_endpoints(view, name, prefix)?,
     };
     if items.is_empty() {
         return Err(Failure::NoSuchName);
@@ -178,24 +164,37 @@ fn find_service<'a>(
     Ok(Candidates { base: format!("{}.{}.svc", name.name, name.namespace), items })
 }
 
+/// Makes sure that a Service has a ready endpoint with an address (option
+/// `ignore empty_service`).
+fn check_not_empty(view: View<'_>, service: &ObjectName) -> Result<(), Failure> {
+    let slices = view.slices(service)?;
+    if slices.iter().flat_map(|it| &it.endpoints).any(|it| !it.addresses.is_empty()) {
+        return Ok(());
+    }
+    // Endpoints that are names count, too, and are not kept.
+    Err(if slices.iter().any(|slice| !slice.is_ip) {
+        Failure::Unknown
+    } else {
+        Failure::NoSuchName
+    })
+}
+
 fn find_endpoints<'a>(
-    index: &'a Index,
-    names: EndpointNames,
+    view: View<'a>,
     service: &ObjectName,
     prefix: Prefix<'_>,
 ) -> Result<Vec<Candidate<'a>>, Failure> {
     let mut items = Vec::new();
-    if names == EndpointNames::None {
-        return Ok(items);
-    }
-    if !index.has_all_slices(service) || index.slices(service).any(|slice| !slice.is_ip) {
+    let slices = view.slices(service)?;
+    if slices.iter().any(|slice| !slice.is_ip) {
         return Err(Failure::Unknown);
     }
-    for slice in index.slices(service) {
+    for slice in slices {
         let ports = or_none(&slice.ports).iter().filter(|port| prefix.matches(port));
         for endpoint in &slice.endpoints {
             for ip in &endpoint.addresses {
-                let is_asked = |label: &str| host_label(names, endpoint, *ip) == label;
+                let is_asked =
+                    |label: &str| host_label(view.settings.endpoints, endpoint, *ip) == label;
                 if prefix.endpoint.is_some_and(|label| !is_asked(label)) {
                     continue;
                 }

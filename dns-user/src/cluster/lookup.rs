@@ -8,10 +8,10 @@ use super::{
     name::{Folded, Name},
     reply::{Record, RecordData, Reply},
     reverse,
+    view::View,
 };
 use crate::{
     corefile::{ClusterSettings, ReverseZone, Ttls},
-    index::Index,
     message::{
         CLASS_IN, Question, TYPE_A, TYPE_AAAA, TYPE_AXFR, TYPE_CNAME, TYPE_DS, TYPE_IXFR, TYPE_NS,
         TYPE_PTR, TYPE_SOA, TYPE_SRV, TYPE_TXT,
@@ -24,13 +24,9 @@ const DNS_VERSION: &str = "1.1.0";
 const ALIASES_MAX: usize = 11;
 
 /// Returns CoreDNS's answer. None when only CoreDNS can tell.
-pub(super) fn lookup(
-    index: &Index,
-    settings: &ClusterSettings,
-    serial: u32,
-    question: &Question<'_>,
-) -> Option<Reply> {
+pub(super) fn lookup(view: View<'_>, serial: u32, question: &Question<'_>) -> Option<Reply> {
     let name = Folded::new(question.name)?;
+    let View { settings, .. } = view;
     let own = name.labels_before(&settings.zone).map(|left| (left, None));
     let reverse = settings.reverse_zones.iter();
     let mut reverse =
@@ -38,7 +34,7 @@ pub(super) fn lookup(
     let (left, reverse) = own.or_else(|| reverse.next())?;
     let start = name.start(left);
     let lookup = Lookup {
-        index,
+        view,
         settings,
         reverse,
         ttls: reverse.map_or(&settings.ttls, |zone| &zone.ttls),
@@ -54,7 +50,7 @@ pub(super) fn lookup(
 
 /// One look-up.
 struct Lookup<'a> {
-    index: &'a Index,
+    view: View<'a>,
     settings: &'a ClusterSettings,
     /// None in the cluster's zone.
     reverse: Option<&'a ReverseZone>,
@@ -125,7 +121,7 @@ impl Lookup<'_> {
 
     fn candidates(&self) -> Result<Candidates<'_>, Failure> {
         if self.reverse.is_none() {
-            return candidates::find(self.index, self.settings, &self.labels);
+            return candidates::find(self.view, &self.labels);
         }
         // No Service and no Pod is looked for, but these names exist.
         match *self.labels {
@@ -190,7 +186,7 @@ impl Lookup<'_> {
         if self.is_lower_case && labels == [b"ns".as_slice(), b"dns"] {
             return Err(Failure::Unknown);
         }
-        let found = match candidates::find(self.index, self.settings, &labels) {
+        let found = match candidates::find(self.view, &labels) {
             Ok(found) => found,
             Err(Failure::NoSuchName) => return Ok(Vec::new()),
             Err(Failure::Unknown) => return Err(Failure::Unknown),
@@ -233,7 +229,7 @@ impl Lookup<'_> {
         let labels = self.name.first_labels(self.name.count());
         match reverse::address(&labels) {
             Some(ip) => {
-                let names = reverse::names(self.index, self.settings, ip)?.into_iter();
+                let names = reverse::names(self.view, ip)?.into_iter();
                 let record = |name| self.record(&self.owner, RecordData::Ptr(name));
                 Ok(Outcome::of(names.map(record).collect()))
             }

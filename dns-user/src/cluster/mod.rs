@@ -9,6 +9,7 @@ mod reply;
 mod reverse;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::{collections::HashSet, net::IpAddr};
 
@@ -16,13 +17,14 @@ pub use name::{Name, is_in_zone};
 pub use reply::{Record, RecordData, Reply};
 
 use crate::{
-    corefile::{ClusterSettings, ZoneSettings},
+    corefile::{ClusterSettings, LeftZone, ZoneSettings},
     index::Index,
     message::Question,
     objects::ObjectName,
     records::{NameRecords, Table, owner_name},
 };
 use candidates::Host;
+use view::View;
 
 /// Objects and settings, and the table made of them.
 #[derive(Debug, Default)]
@@ -40,7 +42,7 @@ impl Cluster {
     pub fn lookup(&self, question: &Question<'_>) -> Option<Reply> {
         let settings = self.answered()?;
         let serial = self.table.zone.as_ref()?.serial;
-        lookup::lookup(&self.index, settings, serial, question)
+        lookup::lookup(View { index: &self.index, settings }, serial, question)
     }
 
     /// Whether CoreDNS puts addresses in random order.
@@ -52,7 +54,15 @@ impl Cluster {
     pub fn answered(&self) -> Option<&ClusterSettings> {
         match self.settings.as_ref()? {
             ZoneSettings::Answered(settings) => Some(settings),
-            ZoneSettings::Forwarded { .. } => None,
+            ZoneSettings::Forwarded(_) => None,
+        }
+    }
+
+    /// Returns what is left to CoreDNS.
+    pub fn left(&self) -> Option<&LeftZone> {
+        match self.settings.as_ref()? {
+            ZoneSettings::Forwarded(left) => Some(left),
+            ZoneSettings::Answered(_) => None,
         }
     }
 }
@@ -65,7 +75,7 @@ pub fn service_records(
     service: &ObjectName,
 ) -> Option<NameRecords> {
     let name = owner_name(service, &settings.zone)?;
-    let candidates = candidates::find_own(index, settings, service).ok()?;
+    let candidates = candidates::find_own(View { index, settings }, service).ok()?;
     let mut records = NameRecords { name, a: Vec::new(), aaaa: Vec::new() };
     let mut seen = HashSet::new();
     for candidate in candidates.items {

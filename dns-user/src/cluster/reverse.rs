@@ -5,12 +5,9 @@ use std::{collections::HashSet, net::IpAddr};
 use super::{
     candidates::{Failure, host_label},
     name::Name,
+    view::View,
 };
-use crate::{
-    corefile::{ClusterSettings, EndpointNames},
-    index::Index,
-    objects::{Kind, ObjectName, is_label},
-};
+use crate::objects::{ObjectName, is_label};
 
 /// Returns the address that a name below `in-addr.arpa` or `ip6.arpa` stands for,
 /// of its folded labels; whatever CoreDNS takes for one.
@@ -35,12 +32,8 @@ pub(super) fn address(labels: &[&[u8]]) -> Option<IpAddr> {
 }
 
 /// Returns the names that an address has, each once.
-pub(super) fn names(
-    index: &Index,
-    settings: &ClusterSettings,
-    ip: IpAddr,
-) -> Result<Vec<Name>, Failure> {
-    let zone = Name::from_text(&settings.zone).ok_or(Failure::Unknown)?;
+pub(super) fn names(view: View<'_>, ip: IpAddr) -> Result<Vec<Name>, Failure> {
+    let zone = Name::from_text(&view.settings.zone).ok_or(Failure::Unknown)?;
     let name = |prefix: &str, service: &ObjectName| {
         if !is_label(&service.name) || !is_label(&service.namespace) {
             return Err(Failure::Unknown);
@@ -48,26 +41,18 @@ pub(super) fn names(
         let labels = format!("{prefix}{}.{}.svc", service.name, service.namespace);
         Name::join(&labels, zone.octets()).ok_or(Failure::Unknown)
     };
-    let services: Vec<_> = index.services_by_ip(ip).collect();
-    match *services {
-        [] if !index.is_sound(Kind::Service) => return Err(Failure::Unknown),
+    match *view.services_by_ip(ip)? {
         [] => {}
-        [service] => return Ok(vec![name("", service)?]),
+        [service] => return Ok(vec![name("", &service.name)?]),
         // CoreDNS takes any of them.
         _ => return Err(Failure::Unknown),
     }
-    if settings.endpoints == EndpointNames::None {
-        return Err(Failure::NoSuchName);
-    }
-    if !index.is_sound(Kind::EndpointSlice) {
-        return Err(Failure::Unknown);
-    }
     let mut names = Vec::new();
     let mut seen = HashSet::new();
-    for slice in index.slices_by_ip(ip) {
+    for slice in view.slices_by_ip(ip)? {
         let service = slice.service_name();
         for endpoint in slice.endpoints.iter().filter(|it| it.addresses.contains(&ip)) {
-            let label = host_label(settings.endpoints, endpoint, ip);
+            let label = host_label(view.settings.endpoints, endpoint, ip);
             let name = name(&format!("{label}."), &service)?;
             if seen.insert(name.clone()) {
                 names.push(name);

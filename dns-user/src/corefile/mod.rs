@@ -6,6 +6,6 @@ mod settings;
 
 pub use parser::{Corefile, Directive, ServerBlock};
 pub use settings::{
-    ClusterSettings, DEFAULT_TTL_S, DEFAULT_ZONE, EndpointNames, Forwarded, Pods, ReverseZone,
-    Ttls, ZoneSettings, cluster_zone,
+    Cause, ClusterSettings, DEFAULT_TTL_S, DEFAULT_ZONE, EndpointNames, Exposed, Forwarded,
+    LeftZone, Pods, ReverseZone, Selector, Ttls, ZoneSettings, cluster_zone,
 };

@@ -10,8 +10,8 @@ use std::{
 };
 
 use crate::objects::{
-    ConfigMap, EndpointSlice, Event, Kind, Namespace, Object, ObjectName, Service, ServiceKind,
-    Unusable,
+    ConfigMap, EndpointSlice, Event, Kind, Labels, Namespace, Object, ObjectName, Service,
+    ServiceKind, Unusable,
 };
 use addresses::Addresses;
 use unusable::Unusables;
@@ -55,7 +55,8 @@ pub struct Index {
 /// What lies in one namespace, whether or not its Namespace object is there.
 #[derive(Debug, Default)]
 struct Contents {
-    exists: bool,
+    /// Of the Namespace object, if it is there.
+    labels: Option<Labels>,
     services: HashMap<String, Entry>,
     /// Name of a slice -> name of its Service.
     slice_services: HashMap<String, String>,
@@ -134,13 +135,14 @@ impl Index {
 
     /// Whether the Namespace object exists.
     pub fn has_namespace(&self, name: &str) -> bool {
-        self.namespaces.get(name).is_some_and(|contents| contents.exists)
+        self.namespaces.get(name).is_some_and(|contents| contents.labels.is_some())
     }
 
-    /// Returns what is known of a Namespace object.
-    pub fn namespace(&self, name: &str) -> Known<()> {
-        if self.has_namespace(name) {
-            return Known::Is(());
+    /// Returns what is known of a Namespace object: its labels.
+    pub fn namespace(&self, name: &str) -> Known<&Labels> {
+        let contents = self.namespaces.get(name);
+        if let Some(labels) = contents.and_then(|contents| contents.labels.as_ref()) {
+            return Known::Is(labels);
         }
         let name = ObjectName { namespace: String::new(), name: name.to_owned() };
         if self.unusables.may_be(Kind::Namespace, &name) { Known::Unknown } else { Known::Absent }
@@ -148,7 +150,7 @@ impl Index {
 
     /// Returns the names of all Namespace objects, in no order.
     pub fn namespaces(&self) -> impl Iterator<Item = &str> {
-        let existing = self.namespaces.iter().filter(|(_, contents)| contents.exists);
+        let existing = self.namespaces.iter().filter(|(_, contents)| contents.labels.is_some());
         existing.map(|(name, _)| name.as_str())
     }
 
@@ -173,8 +175,8 @@ impl Index {
     }
 
     /// Returns the Services that have a clusterIP, in the order of their names.
-    pub fn services_by_ip(&self, ip: IpAddr) -> impl Iterator<Item = &ObjectName> {
-        self.cluster_ips.objects(ip)
+    pub fn services_by_ip(&self, ip: IpAddr) -> impl Iterator<Item = &Service> {
+        self.cluster_ips.objects(ip).filter_map(|name| self.service(name))
     }
 
     /// Returns the slices of a Service in the order of their names.
@@ -215,10 +217,11 @@ impl Index {
             self.touch_unusable(&mark, touched);
         }
         match object {
-            Object::Namespace(Namespace { name }) => {
+            Object::Namespace(Namespace { name, labels }) => {
                 let contents = self.namespaces.entry(name.clone()).or_default();
-                if !contents.exists {
-                    contents.exists = true;
+                let labels = Some(labels);
+                if contents.labels != labels {
+                    contents.labels = labels;
                     contents.touch_all(&name, touched);
                 }
             }
@@ -304,9 +307,8 @@ impl Index {
         match kind {
             Kind::Namespace => {
                 if let Some(contents) = self.namespaces.get_mut(&name.name)
-                    && contents.exists
+                    && contents.labels.take().is_some()
                 {
-                    contents.exists = false;
                     contents.touch_all(&name.name, touched);
                 }
                 self.forget_if_empty(&name.name);
@@ -406,7 +408,7 @@ impl Contents {
     }
 
     fn is_empty(&self) -> bool {
-        !self.exists && self.services.is_empty() && self.slice_services.is_empty()
+        self.labels.is_none() && self.services.is_empty() && self.slice_services.is_empty()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Index, Known, Touched};
 use crate::objects::{
-    Event, Kind, Object,
+    Event, Kind, Labels, Object,
     builders::{mk_config_map, mk_name, mk_namespace, mk_service, mk_slice, mk_unusable},
 };
 
@@ -187,7 +187,7 @@ fn addresses_lead_to_objects() {
     let mut index = Index::default();
     let ip = |text: &str| text.parse().unwrap();
     let found = |index: &Index, text: &str| {
-        let services = index.services_by_ip(ip(text)).map(ToString::to_string);
+        let services = index.services_by_ip(ip(text)).map(|service| service.name.to_string());
         let slices = index.slices_by_ip(ip(text)).map(|slice| slice.name.to_string());
         services.chain(slices).collect::<Vec<_>>().join(" ")
     };
@@ -258,7 +258,7 @@ fn a_malformed_namespace_is_unknown() {
     let mut index = Index::default();
     apply(&mut index, mk_service("prod/web", "10.96.1.1"));
     apply(&mut index, mk_namespace("prod"));
-    assert_eq!(index.namespace("prod"), Known::Is(()));
+    assert_eq!(index.namespace("prod"), Known::Is(&Labels::default()));
     let unusable = mk_unusable(Kind::Namespace, "prod", None);
     assert_eq!(apply(&mut index, unusable), ["prod/web"]);
     assert_eq!(index.namespace("prod"), Known::Unknown);

@@ -54,6 +54,12 @@ struct KindLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LeftZoneLabels {
+    zone: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BuildLabels {
     version: &'static str,
     revision: &'static str,
@@ -77,6 +83,7 @@ pub struct Metrics {
     objects_skipped: Family<KindLabels, Counter>,
     watch_errors: Counter,
     names: Gauge,
+    zone_forwarded: Family<LeftZoneLabels, Gauge>,
     names_owed: Gauge,
     synced: Gauge,
     lease_age: Gauge<f64, AtomicU64>,
@@ -116,6 +123,7 @@ impl Metrics {
             objects_skipped: Family::default(),
             watch_errors: Counter::default(),
             names: Gauge::default(),
+            zone_forwarded: Family::default(),
             names_owed: Gauge::default(),
             synced: Gauge::default(),
             lease_age: Gauge::default(),
@@ -144,6 +152,12 @@ impl Metrics {
             "nodedns_names",
             "Owner names that are answered on this node",
             self.names.clone(),
+        );
+        self.registry.register(
+            "nodedns_zone_forwarded",
+            "1 for a zone of CoreDNS's `kubernetes` plugin that is left to CoreDNS, by what in the \
+             Corefile is to blame; the agent's log has the sentence",
+            self.zone_forwarded.clone(),
         );
         self.registry.register(
             "nodedns_names_owed",
@@ -216,7 +230,16 @@ impl Metrics {
 
     /// Brings up to date what is not counted as it happens.
     fn update(&self) {
-        let names = self.cluster.read().unwrap_or_else(PoisonError::into_inner).table.names.len();
+        let (names, left) = {
+            let cluster = self.cluster.read().unwrap_or_else(PoisonError::into_inner);
+            (cluster.table.names.len(), cluster.left().cloned())
+        };
+        self.zone_forwarded.clear();
+        if let Some(left) = left {
+            let labels =
+                LeftZoneLabels { zone: format!("{}.", left.zone), reason: left.cause.label() };
+            self.zone_forwarded.get_or_create(&labels).set(1);
+        }
         self.names.set(names.try_into().unwrap_or(i64::MAX));
         self.names_owed.set(self.health.names_owed().try_into().unwrap_or(i64::MAX));
         self.synced.set(self.health.is_synced().into());
@@ -295,6 +318,7 @@ mod tests {
     use std::{net::Ipv4Addr, sync::atomic::Ordering};
 
     use super::*;
+    use crate::corefile::cluster_zone;
 
     fn mk_metrics() -> Metrics {
         let cluster = Arc::new(RwLock::new(Cluster::default()));
@@ -327,6 +351,19 @@ mod tests {
                 assert!(text.contains(&line), "{line}\nnot in\n{text}");
             }
         }
+    }
+
+    #[test]
+    fn a_zone_that_is_left_to_coredns_is_shown() {
+        let metrics = mk_metrics();
+        let set = |corefile: &str| {
+            let settings = cluster_zone(Some(corefile), None).unwrap();
+            metrics.cluster.write().unwrap().settings = Some(settings);
+            metrics.encode().unwrap()
+        };
+        let line = "nodedns_zone_forwarded{zone=\"a.org.\",reason=\"plugin\"} 1\n";
+        assert!(set(". {\n kubernetes a.org\n acl\n}").contains(line));
+        assert!(!set(". {\n kubernetes a.org\n}").contains("nodedns_zone_forwarded{"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Small objects for tests.
 
 use super::{
-    ConfigMap, Endpoint, EndpointSlice, Kind, Namespace, Object, ObjectName, Port, Service,
+    ConfigMap, Endpoint, EndpointSlice, Kind, Labels, Namespace, Object, ObjectName, Port, Service,
     ServiceKind, Unusable,
 };
 
@@ -13,7 +13,7 @@ pub(crate) fn mk_name(text: &str) -> ObjectName {
 
 /// Returns a Namespace.
 pub(crate) fn mk_namespace(name: &str) -> Object {
-    Object::Namespace(Namespace { name: name.into() })
+    Object::Namespace(Namespace { name: name.into(), labels: Labels::default() })
 }
 
 /// Returns a Service that has the clusterIPs of a comma-separated list, `None`
@@ -24,14 +24,15 @@ pub(crate) fn mk_service(name: &str, cluster_ips: &str) -> Object {
         "None" => ServiceKind::Headless,
         _ => ServiceKind::ClusterIp(ips.map(|ip| ip.parse().unwrap()).collect()),
     };
-    Object::Service(Service { name: mk_name(name), kind, ports: vec![mk_port()] })
+    let labels = Labels::default();
+    Object::Service(Service { name: mk_name(name), kind, ports: vec![mk_port()], labels })
 }
 
 /// Returns a Service that is an alias.
 pub(crate) fn mk_external_name(name: &str, target: &str) -> Object {
     let kind = ServiceKind::ExternalName(target.into());
     let name = mk_name(name);
-    Object::Service(Service { name, kind, ports: vec![] })
+    Object::Service(Service { name, kind, ports: vec![], labels: Labels::default() })
 }
 
 /// Returns a slice whose ready endpoints have the addresses of a comma-separated
@@ -46,7 +47,20 @@ pub(crate) fn mk_slice(name: &str, service: &str, addresses: &str) -> Object {
         is_ip: true,
         ports: vec![mk_port()],
         endpoints: addresses.map(endpoint).collect(),
+        labels: Labels::default(),
     })
+}
+
+/// Gives an object the labels `key=value,key=value`.
+pub(crate) fn with_labels(mut object: Object, labels: &str) -> Object {
+    let labels = Labels::mk(labels);
+    match &mut object {
+        Object::Namespace(it) => it.labels = labels,
+        Object::Service(it) => it.labels = labels,
+        Object::EndpointSlice(it) => it.labels = labels,
+        Object::ConfigMap(_) | Object::Unusable(_) => panic!("{object:?} has no labels"),
+    }
+    object
 }
 
 /// Returns CoreDNS's ConfigMap.

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use k8s_openapi::api::discovery::v1 as api;
 
 use super::{
-    Endpoint, EndpointSlice, ObjectName, Port, check_port_text, is_label, parse_ip,
+    Endpoint, EndpointSlice, Labels, ObjectName, Port, check_port_text, is_label, parse_ip,
     parse_port_number,
 };
 
@@ -14,11 +14,11 @@ pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 impl EndpointSlice {
     /// Converts a slice of the API. None for a slice that names no Service.
     pub fn from_api(mut object: api::EndpointSlice) -> Result<Option<Self>> {
-        let service =
-            object.metadata.labels.as_mut().and_then(|labels| labels.remove(SERVICE_NAME));
-        let Some(service) = service.filter(|service| !service.is_empty()) else {
+        let labels = Labels::from_api(object.metadata.labels.take())?;
+        let service = labels.get(SERVICE_NAME).unwrap_or_default().to_owned();
+        if service.is_empty() {
             return Ok(None);
-        };
+        }
         let is_ip = object.address_type != "FQDN";
         let endpoints = if is_ip { object.endpoints } else { Vec::new() };
         let ready = endpoints.into_iter().filter(is_ready);
@@ -28,6 +28,7 @@ impl EndpointSlice {
             is_ip,
             ports: object.ports.into_iter().flatten().map(convert_port).collect::<Result<_>>()?,
             endpoints: ready.map(convert_endpoint).collect::<Result<_>>()?,
+            labels,
         }))
     }
 }

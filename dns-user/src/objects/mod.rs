@@ -8,6 +8,7 @@
 pub(crate) mod builders;
 mod config_map;
 mod endpoint_slice;
+mod labels;
 mod namespace;
 mod service;
 mod unusable;
@@ -22,6 +23,7 @@ use k8s_openapi::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use labels::Labels;
 pub use unusable::{Malformed, Unusable};
 
 /// Namespace and name of an object.
@@ -90,11 +92,13 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A Namespace: only that it exists matters.
+/// A Namespace: only that it exists matters, and whether it is selected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {
     /// Its name.
     pub name: String,
+    /// Its labels.
+    pub labels: Labels,
 }
 
 /// What a Service is to DNS.
@@ -129,6 +133,8 @@ pub struct Service {
     pub kind: ServiceKind,
     /// Ports in spec order.
     pub ports: Vec<Port>,
+    /// Its labels.
+    pub labels: Labels,
 }
 
 /// One endpoint of a slice that is ready (or does not say).
@@ -157,6 +163,8 @@ pub struct EndpointSlice {
     pub ports: Vec<Port>,
     /// Ready endpoints in the order of the slice.
     pub endpoints: Vec<Endpoint>,
+    /// Its labels.
+    pub labels: Labels,
 }
 
 impl EndpointSlice {

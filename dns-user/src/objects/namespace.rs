@@ -3,14 +3,17 @@
 use anyhow::{Context as _, Error, Result};
 use k8s_openapi::api::core::v1 as api;
 
-use super::Namespace;
+use super::{Labels, Namespace};
 
 impl TryFrom<api::Namespace> for Namespace {
     type Error = Error;
 
     fn try_from(object: api::Namespace) -> Result<Self> {
         let name = object.metadata.name.filter(|name| !name.is_empty());
-        Ok(Self { name: name.context("it has no name")? })
+        Ok(Self {
+            name: name.context("it has no name")?,
+            labels: Labels::from_api(object.metadata.labels)?,
+        })
     }
 }
 
@@ -18,13 +21,15 @@ impl TryFrom<api::Namespace> for Namespace {
 mod tests {
     use serde_json::json;
 
-    use super::super::{Kind, Namespace, Object};
+    use super::super::{Kind, Labels, Namespace, Object};
 
     #[test]
-    fn a_namespace_is_its_name() {
-        let json = json!({"metadata": {"name": "prod"}, "status": {"phase": "Terminating"}});
+    fn a_namespace_is_its_name_and_its_labels() {
+        let metadata = json!({"name": "prod", "labels": {"team": "a"}});
+        let json = json!({"metadata": metadata, "status": {"phase": "Terminating"}});
         let object = Object::from_json(Kind::Namespace, json).unwrap();
-        assert_eq!(object, Some(Object::Namespace(Namespace { name: "prod".into() })));
+        let expect = Namespace { name: "prod".into(), labels: Labels::mk("team=a") };
+        assert_eq!(object, Some(Object::Namespace(expect)));
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use anyhow::{Error, Result, ensure};
 use k8s_openapi::api::core::v1 as api;
 
-use super::{ObjectName, Port, Service, ServiceKind, check_port_text, parse_ip, parse_port_number};
+use super::{
+    Labels, ObjectName, Port, Service, ServiceKind, check_port_text, parse_ip, parse_port_number,
+};
 
 /// Stands for the first clusterIP of a headless Service.
 const HEADLESS: &str = "None";
@@ -14,7 +16,8 @@ const DEFAULT_PROTOCOL: &str = "TCP";
 impl TryFrom<api::Service> for Service {
     type Error = Error;
 
-    fn try_from(object: api::Service) -> Result<Self> {
+    fn try_from(mut object: api::Service) -> Result<Self> {
+        let labels = Labels::from_api(object.metadata.labels.take())?;
         let mut spec = object.spec.unwrap_or_default();
         let ports = spec.ports.take().unwrap_or_default();
         let kind = convert_kind(spec)?;
@@ -22,6 +25,7 @@ impl TryFrom<api::Service> for Service {
             name: ObjectName::from_metadata(object.metadata)?,
             kind,
             ports: ports.into_iter().map(convert_port).collect::<Result<_>>()?,
+            labels,
         })
     }
 }

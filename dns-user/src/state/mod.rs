@@ -11,7 +11,9 @@ use tracing::{info, warn};
 
 use crate::{
     cluster::{Cluster, service_records},
-    corefile::{ClusterSettings, EndpointNames, ZoneSettings, cluster_zone},
+    corefile::{
+        Cause, ClusterSettings, DEFAULT_ZONE, EndpointNames, LeftZone, ZoneSettings, cluster_zone,
+    },
     index::{Index, Step, Touched},
     objects::{Event, Kind, ObjectName},
     records::{Change, ClusterZone, NameRecords, Table, owner_name},
@@ -133,11 +135,12 @@ impl State {
             let cluster = self.read();
             let new = match &settings {
                 ZoneSettings::Answered(settings) => Some(settings),
-                ZoneSettings::Forwarded { .. } => None,
+                ZoneSettings::Forwarded(_) => None,
             };
-            let shape =
-                |of: &ClusterSettings| (of.zone.clone(), of.endpoints == EndpointNames::None);
-            let is_same = cluster.answered().map(shape) == new.map(shape);
+            let is_same = match (cluster.answered(), new) {
+                (Some(old), Some(new)) => makes_same_records(old, new),
+                (old, new) => old.is_none() && new.is_none(),
+            };
             (!is_same).then(|| new.map_or_else(HashMap::new, |new| all_names(&cluster.index, new)))
         };
         let mut cluster = self.write();
@@ -178,12 +181,25 @@ impl State {
                 settings
             }
             Err(reason) => {
-                warn!("{reason}; the last good settings stay");
                 self.corefile_error = Some(reason.clone());
-                last.unwrap_or(ZoneSettings::Forwarded { reason })
+                if let Some(last) = last {
+                    warn!("{reason}; the last good settings stay");
+                    return last;
+                }
+                let zone = self.domain.clone().unwrap_or_else(|| DEFAULT_ZONE.to_owned());
+                let left = LeftZone { zone, cause: Cause::Corefile, reason };
+                let settings = ZoneSettings::Forwarded(left);
+                log_settings(&settings, true);
+                settings
             }
         }
     }
+}
+
+/// Whether the records of the kernel's names are the same under both.
+fn makes_same_records(one: &ClusterSettings, other: &ClusterSettings) -> bool {
+    let shape = |of: &ClusterSettings| of.endpoints == EndpointNames::None;
+    one.zone == other.zone && one.exposed == other.exposed && shape(one) == shape(other)
 }
 
 /// Brings the table to what Services are now.
@@ -214,8 +230,8 @@ fn log_settings(settings: &ZoneSettings, has_corefile: bool) {
                 warn!(zone, ttl_s, "no Corefile of CoreDNS found, its defaults are assumed");
             }
         }
-        ZoneSettings::Forwarded { reason } => {
-            warn!("all names of the cluster are left to CoreDNS: {reason}");
+        ZoneSettings::Forwarded(LeftZone { zone, cause, reason }) => {
+            warn!(zone, cause = cause.label(), "the zone is left to CoreDNS: {reason}");
         }
     }
 }

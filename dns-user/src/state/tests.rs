@@ -184,7 +184,7 @@ fn the_corefile_is_followed() {
         ["zone", "-web.prod.svc.a.org"]
     );
     assert_eq!(state.corefile_error(), None);
-    assert!(matches!(state.settings(), Some(ZoneSettings::Forwarded { .. })));
+    assert!(matches!(state.settings(), Some(ZoneSettings::Forwarded(_))));
 
     assert_eq!(
         apply(&mut state, PLAIN),
@@ -200,6 +200,6 @@ fn a_first_corefile_that_does_not_parse_leaves_all_to_coredns() {
     }
     let event = Event::Listed(Kind::ConfigMap, vec![mk_config_map("{")]);
     assert_eq!(state.apply(event, 100), []);
-    assert!(matches!(state.settings(), Some(ZoneSettings::Forwarded { .. })));
+    assert!(matches!(state.settings(), Some(ZoneSettings::Forwarded(_))));
     assert_eq!(apply(&mut state, mk_config_map(PLAIN), 101), ["zone a.org 30 0"]);
 }

@@ -3,6 +3,7 @@
 mod lookups;
 mod random;
 mod records;
+mod settings;
 
 use crate::{
     message::{CLASS_IN, NOERROR, NXDOMAIN, Question},

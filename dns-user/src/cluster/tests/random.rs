@@ -14,8 +14,9 @@ use crate::{
     answers::{Arrival, Family, Transport, answer},
     message::{TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_PTR, TYPE_SRV, TYPE_TXT},
     objects::{
-        Endpoint, EndpointSlice, Event, Kind, Object, ObjectName, Port, Service, ServiceKind,
-        builders::{mk_name, mk_namespace, mk_unusable},
+        Endpoint, EndpointSlice, Event, Kind, Labels, Object, ObjectName, Port, Service,
+        ServiceKind,
+        builders::{mk_name, mk_namespace, mk_unusable, with_labels},
     },
     state::State,
 };
@@ -51,6 +52,18 @@ const LABELS: [&str; 16] = [
     "svc",
 ];
 
+/// Options of the plugin, one for each cluster.
+const OPTIONS: [&str; 8] = [
+    "",
+    "",
+    "noendpoints",
+    "namespaces prod dev",
+    "namespace_labels team=a",
+    "labels team in (a,b)",
+    "ignore empty_service",
+    "ignore empty_service\nlabels !team",
+];
+
 fn pick<'a>(rng: &mut StdRng, from: &[&'a str]) -> &'a str {
     from.choose(rng).unwrap()
 }
@@ -64,11 +77,15 @@ fn mk_ports(rng: &mut StdRng) -> Vec<Port> {
     (0..rng.random_range(0..3)).map(|_| port(rng)).collect()
 }
 
+fn mk_labels(rng: &mut StdRng) -> Labels {
+    Labels::mk(pick(rng, &["", "team=a", "team=b"]))
+}
+
 fn mk_object(rng: &mut StdRng) -> Object {
     let namespace = pick(rng, &NAMESPACES);
     let name = |name: &str| mk_name(&format!("{namespace}/{name}"));
     match rng.random_range(0..40) {
-        0..4 => mk_namespace(namespace),
+        0..4 => with_labels(mk_namespace(namespace), pick(rng, &["", "team=a"])),
         4 => mk_unusable(Kind::Namespace, namespace, None),
         5 => mk_unusable(Kind::Service, &name(pick(rng, &SERVICES)).to_string(), None),
         6 => {
@@ -84,7 +101,7 @@ fn mk_object(rng: &mut StdRng) -> Object {
                 _ => ServiceKind::ClusterIp(ips.next().into_iter().collect()),
             };
             let name = name(pick(rng, &SERVICES));
-            Object::Service(Service { name, kind, ports: mk_ports(rng) })
+            Object::Service(Service { name, kind, ports: mk_ports(rng), labels: mk_labels(rng) })
         }
         _ => {
             let endpoint = |rng: &mut StdRng| Endpoint {
@@ -98,6 +115,7 @@ fn mk_object(rng: &mut StdRng) -> Object {
                 is_ip: rng.random_bool(0.95),
                 endpoints: (0..rng.random_range(0..4)).map(|_| endpoint(rng)).collect(),
                 ports: mk_ports(rng),
+                labels: mk_labels(rng),
             })
         }
     }
@@ -186,18 +204,20 @@ fn churn_ends_where_a_fresh_list_does() {
     let mut answered = 0;
     for seed in 0..60 {
         let mut rng = StdRng::seed_from_u64(seed);
+        let option = pick(&mut rng, &OPTIONS);
+        let corefile = COREFILE.replace("pods insecure", &format!("pods insecure\n{option}"));
         let mut objects = Objects::new();
         for name in NAMESPACES {
             let object = mk_namespace(name);
             objects.insert((Kind::Namespace, object.name()), object);
         }
-        let mut state = mk_state(COREFILE, &objects.values().cloned().collect::<Vec<_>>());
+        let mut state = mk_state(&corefile, &objects.values().cloned().collect::<Vec<_>>());
         for round in 0..8 {
             for _ in 0..12 {
                 state.apply(change(&mut objects, &mut rng), 0);
             }
             assert_agreement(&state);
-            let fresh = mk_state(COREFILE, &objects.values().cloned().collect::<Vec<_>>());
+            let fresh = mk_state(&corefile, &objects.values().cloned().collect::<Vec<_>>());
             let case = format!("seed {seed}, round {round}");
             {
                 let (state, fresh) =
@@ -213,5 +233,5 @@ fn churn_ends_where_a_fresh_list_does() {
             }
         }
     }
-    assert!(answered > 500, "only {answered} had data");
+    assert!(answered > 400, "only {answered} had data");
 }

@@ -4,6 +4,7 @@
 mod model;
 mod options;
 mod reverse;
+mod selector;
 mod ttls;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -11,7 +12,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::parser::{Corefile, Directive, ServerBlock, has_variable};
 use options::Options;
 
-pub use model::{ClusterSettings, EndpointNames, Forwarded, Pods, ReverseZone, Ttls, ZoneSettings};
+pub use model::{
+    Cause, ClusterSettings, EndpointNames, Exposed, Forwarded, LeftZone, Pods, ReverseZone,
+    Selector, Ttls, ZoneSettings,
+};
 
 /// Zone of a cluster that does not say otherwise.
 pub const DEFAULT_ZONE: &str = "cluster.local";
@@ -77,8 +81,7 @@ pub fn cluster_zone(corefile: Option<&str>, domain: Option<&str>) -> Result<Zone
     };
     // CoreDNS's variables are not ours.
     let file = Corefile::parse(text, |_| None).context("CoreDNS's Corefile does not parse")?;
-    Ok(read_settings(&file, domain)
-        .unwrap_or_else(|reason| ZoneSettings::Forwarded { reason: format!("{reason:#}") }))
+    Ok(read_settings(&file, domain).unwrap_or_else(ZoneSettings::Forwarded))
 }
 
 /// CoreDNS's defaults. What is not a default in the field is left to it.
@@ -96,26 +99,24 @@ fn assumed(zone: &str) -> ClusterSettings {
         reverse_zones: Vec::new(),
         pods: Pods::Verified,
         endpoints: EndpointNames::Address,
+        exposed: Exposed::default(),
         shuffles: true,
         forwarded: Forwarded { other_classes: true, transfers: true, ds: true },
     }
 }
 
-/// Fails with the reason why the zone is left to CoreDNS.
-fn read_settings(file: &Corefile, domain: Option<&str>) -> Result<ZoneSettings> {
-    if let Some(files) = file.imports.first() {
-        bail!("the Corefile imports {files}, which is not known here");
-    }
-    let server = choose_server(file, domain)?;
-    let zone = server.zone(domain)?;
-    let own = check_routing(file, server.block, &zone)?;
-    check_plugins(server.block)?;
-    let options = Options::read(server.plugin, &zone)?;
-    let of_zone =
-        server.zones().into_iter().find(|other| *other != zone && is_within(other, &zone));
-    if let Some(other) = of_zone {
-        bail!("the kubernetes plugin answers for {other}, too, which is a part of {zone}");
-    }
+/// Fails when the zone is left to CoreDNS.
+fn read_settings(file: &Corefile, domain: Option<&str>) -> Result<ZoneSettings, LeftZone> {
+    let assumed = domain.unwrap_or(DEFAULT_ZONE);
+    let server = choose_server(file, domain).map_err(left(assumed, Cause::Corefile))?;
+    let zone = server.zone(domain).map_err(left(assumed, Cause::Kubernetes))?;
+    let own = check_routing(file, server.block, &zone).map_err(left(&zone, Cause::ServerBlock))?;
+    check_plugins(server.block).map_err(left(&zone, Cause::Plugin))?;
+    let options = Options::read(server.plugin, &zone);
+    let options = options.map_err(left(&zone, Cause::Kubernetes))?;
+    server.check_zones(&zone).map_err(left(&zone, Cause::Kubernetes))?;
+    let ttls = ttls::read(server.block, &zone, options.ttl_s);
+    let ttls = ttls.map_err(left(&zone, Cause::Cache))?;
     let has = |name: &str| server.block.directives.iter().any(|plugin| plugin.name == name);
     let others = || file.blocks.iter().filter(|block| !std::ptr::eq(*block, server.block));
     let keys = |block: &ServerBlock| block.keys.iter().filter_map(|key| Key::parse(key)).collect();
@@ -129,10 +130,11 @@ fn read_settings(file: &Corefile, domain: Option<&str>) -> Result<ZoneSettings> 
             && block.directives.iter().any(|it| ["forward", "chaos"].contains(&it.name.as_str()))
     };
     Ok(ZoneSettings::Answered(ClusterSettings {
-        ttls: ttls::read(server.block, &zone, options.ttl_s)?,
+        ttls,
         reverse_zones: reverse::zones(file, server, &zone, &options),
         pods: options.pods,
         endpoints: options.endpoints,
+        exposed: options.exposed,
         shuffles: has("loadbalance"),
         forwarded: Forwarded {
             other_classes: !file.blocks.iter().any(lets_classes_through),
@@ -141,6 +143,11 @@ fn read_settings(file: &Corefile, domain: Option<&str>) -> Result<ZoneSettings> 
         },
         zone,
     }))
+}
+
+/// Returns what makes a reason of an error.
+fn left(zone: &str, cause: Cause) -> impl FnOnce(anyhow::Error) -> LeftZone {
+    move |error| LeftZone { zone: zone.to_owned(), cause, reason: format!("{error:#}") }
 }
 
 /// A server block and its `kubernetes` plugin.
@@ -171,6 +178,17 @@ impl Server<'_> {
         self.zones().into_iter().find(|zone| !is_reverse(zone))
     }
 
+    /// Makes sure that no zone of the plugin is a part of `zone`.
+    fn check_zones(&self, zone: &str) -> Result<()> {
+        let mut others = self.zones().into_iter().filter(|other| other != zone);
+        match others.find(|other| is_within(other, zone)) {
+            Some(other) => {
+                bail!("the kubernetes plugin answers for {other}, too, which is a part of {zone}")
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Returns the zone that is answered for.
     fn zone(&self, domain: Option<&str>) -> Result<String> {
         if let Some(domain) = domain {
@@ -189,6 +207,9 @@ impl Server<'_> {
 
 /// Returns the one server that answers for the cluster.
 fn choose_server<'a>(file: &'a Corefile, domain: Option<&str>) -> Result<Server<'a>> {
+    if let Some(files) = file.imports.first() {
+        bail!("the Corefile imports {files}, which is not known here");
+    }
     let servers = file.blocks.iter().flat_map(|block| {
         let plugins = block.directives.iter().filter(|plugin| plugin.name == KUBERNETES);
         plugins.map(move |plugin| Server { block, plugin })

@@ -3,7 +3,8 @@
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    DEFAULT_TTL_S, Directive, EndpointNames, Pods, has_variable, is_within, normalize, show,
+    DEFAULT_TTL_S, Directive, EndpointNames, Exposed, Pods, Selector, has_variable, is_within,
+    normalize, show,
 };
 
 /// Greatest `ttl` in seconds that the plugin takes.
@@ -30,6 +31,8 @@ pub(super) struct Options {
     pub(super) pods: Pods,
     /// How endpoints are named.
     pub(super) endpoints: EndpointNames,
+    /// Which objects count.
+    pub(super) exposed: Exposed,
     /// Zones whose unknown names are passed on.
     pub(super) fallthrough: Vec<String>,
 }
@@ -41,6 +44,7 @@ impl Options {
             ttl_s: DEFAULT_TTL_S,
             pods: Pods::Disabled,
             endpoints: EndpointNames::Address,
+            exposed: Exposed::default(),
             fallthrough: Vec::new(),
         };
         for option in &plugin.block {
@@ -52,6 +56,10 @@ impl Options {
                 show(option)
             );
         }
+        ensure!(
+            options.exposed.namespaces.is_none() || options.exposed.namespace_labels.is_none(),
+            "CoreDNS refuses `namespaces` and `namespace_labels` together"
+        );
         Ok(options)
     }
 
@@ -72,6 +80,21 @@ impl Options {
                     _ => return Ok(false),
                 };
             }
+            "namespaces" => {
+                let is_known = |namespace: &String| !has_variable(namespace);
+                if option.args.is_empty() || !option.args.iter().all(is_known) {
+                    return Ok(false);
+                }
+                let namespaces = self.exposed.namespaces.get_or_insert_default();
+                namespaces.extend(option.args.iter().cloned());
+            }
+            "namespace_labels" => self.exposed.namespace_labels = Some(read_selector(option)?),
+            "labels" => self.exposed.labels = Some(read_selector(option)?),
+            "ignore" => match option.args.first().map(String::as_str) {
+                Some("empty_service") => self.exposed.ignores_empty = true,
+                Some(_) => return Ok(false),
+                None => {}
+            },
             "noendpoints" => self.endpoints = EndpointNames::None,
             "endpoint_pod_names" if self.endpoints == EndpointNames::None => {}
             "endpoint_pod_names" => self.endpoints = EndpointNames::Pod,
@@ -83,6 +106,12 @@ impl Options {
         }
         Ok(true)
     }
+}
+
+fn read_selector(option: &Directive) -> Result<Selector> {
+    let show = || format!("line {} of the Corefile, `{}`", option.line, show(option));
+    ensure!(!option.args.is_empty(), "{}: no label selector", show());
+    Selector::parse(&option.args.join(" ")).with_context(show)
 }
 
 /// Whether `fallthrough` names zones, and none that has to do with `zone`.

@@ -1,6 +1,6 @@
 //! Corefiles as they are found, and what becomes of the zone.
 
-use super::{ClusterSettings, EndpointNames, Pods, ZoneSettings, cluster_zone};
+use super::{ClusterSettings, EndpointNames, LeftZone, Pods, ZoneSettings, cluster_zone};
 
 /// What kubeadm installs.
 const KUBEADM: &str = r"
@@ -71,7 +71,7 @@ fn outcome(corefile: &str, domain: Option<&str>) -> String {
         ZoneSettings::Answered(ClusterSettings { zone, ttls, .. }) => {
             format!("{zone} {}", ttls.minimum_s)
         }
-        ZoneSettings::Forwarded { reason } => reason,
+        ZoneSettings::Forwarded(LeftZone { reason, .. }) => reason,
     }
 }
 
@@ -201,16 +201,21 @@ fn what_alters_answers_leaves_them_to_coredns() {
     for plugin in plugins {
         let text = format!(".:53 {{\n kubernetes cluster.local\n {plugin}\n}}");
         let outcome = settings(&text, Some("cluster.local"));
-        assert!(matches!(outcome, ZoneSettings::Forwarded { .. }), "{plugin}: {outcome:?}");
+        assert!(matches!(outcome, ZoneSettings::Forwarded(_)), "{plugin}: {outcome:?}");
     }
     let options = [
-        "namespaces prod",
-        "namespace_labels a=b",
-        "labels a=b",
+        "namespaces",
+        "namespaces {$NAMESPACES}",
+        "namespaces prod\n namespace_labels a=b",
+        "namespace_labels",
+        "namespace_labels a!=b",
+        "namespace_labels {$LABELS}",
+        "labels",
+        "labels a>1",
         "pods",
         "pods secure",
         "pods {$PODS}",
-        "ignore empty_service",
+        "ignore full_service",
         "multicluster clusterset.local",
         "zonal",
         "fallthrough",
@@ -231,7 +236,7 @@ fn what_alters_answers_leaves_them_to_coredns() {
     for option in options {
         let text = format!(".:53 {{\n kubernetes cluster.local {{\n {option}\n }}\n}}");
         let outcome = settings(&text, None);
-        assert!(matches!(outcome, ZoneSettings::Forwarded { .. }), "{option}: {outcome:?}");
+        assert!(matches!(outcome, ZoneSettings::Forwarded(_)), "{option}: {outcome:?}");
     }
 }
 
@@ -280,9 +285,14 @@ fn reasons_are_sentences() {
             "line 3 of the Corefile, `rewrite name x y`, may alter answers for the cluster",
         ),
         (
-            ". {\n kubernetes a.org {\n  labels x\n }\n}",
-            "line 3 of the Corefile, `labels x` of the kubernetes plugin, may alter answers for \
-             the cluster",
+            ". {\n kubernetes a.org {\n  zonal\n }\n}",
+            "line 3 of the Corefile, `zonal` of the kubernetes plugin, may alter answers for the \
+             cluster",
+        ),
+        (
+            ". {\n kubernetes a.org {\n  labels a b\n }\n}",
+            "line 3 of the Corefile, `labels a b`: \"a b\" in a label selector: \"a b\" is not the key \
+             of a label",
         ),
         (
             ". {\n kubernetes a.org {\n  ttl 3601\n }\n}",
@@ -294,10 +304,30 @@ fn reasons_are_sentences() {
     }
 }
 
+#[test]
+fn what_is_to_blame() {
+    let cases = [
+        ("", None, "cluster.local corefile"),
+        ("import x/*\n. {\n kubernetes a.org\n}", Some("a.org"), "a.org corefile"),
+        (". {\n kubernetes\n}", None, "cluster.local kubernetes"),
+        (". {\n kubernetes a.org\n}\na.org {\n whoami\n}", None, "a.org server_block"),
+        (". {\n kubernetes a.org\n acl\n}", None, "a.org plugin"),
+        (". {\n kubernetes a.org {\n zonal\n }\n}", None, "a.org kubernetes"),
+        (". {\n kubernetes a.org b.a.org\n}", None, "a.org kubernetes"),
+        (". {\n kubernetes a.org\n cache 5 svc.a.org\n}", None, "a.org cache"),
+    ];
+    for (corefile, domain, expect) in cases {
+        let ZoneSettings::Forwarded(left) = settings(corefile, domain) else {
+            panic!("{corefile}")
+        };
+        assert_eq!(format!("{} {}", left.zone, left.cause.label()), expect, "{corefile:?}");
+    }
+}
+
 fn answer_settings(corefile: &str) -> ClusterSettings {
     match settings(corefile, None) {
         ZoneSettings::Answered(settings) => settings,
-        ZoneSettings::Forwarded { reason } => panic!("{corefile:?}: {reason}"),
+        ZoneSettings::Forwarded(LeftZone { reason, .. }) => panic!("{corefile:?}: {reason}"),
     }
 }
 

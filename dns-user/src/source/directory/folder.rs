@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use super::manifest::{Format, Manifest, parse};
-use crate::objects::{Kind, Namespace, Object, ObjectName};
+use crate::objects::{Kind, Labels, Namespace, Object, ObjectName};
 
 /// Namespaces that every cluster has, whether or not a manifest says so.
 const IMPLICIT_NAMESPACES: [&str; 4] = ["default", "kube-node-lease", "kube-public", "kube-system"];
@@ -176,7 +176,8 @@ fn complete_namespaces(
     let mut known: BTreeSet<_> = namespaces.iter().map(|object| object.name().name).collect();
     for name in IMPLICIT_NAMESPACES {
         if known.insert(name.to_owned()) {
-            namespaces.push(Object::Namespace(Namespace { name: name.to_owned() }));
+            let labels = Labels::default();
+            namespaces.push(Object::Namespace(Namespace { name: name.to_owned(), labels }));
         }
     }
     let used = [Kind::Service, Kind::EndpointSlice].iter().filter_map(|kind| lists.get(kind));
