@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use harness::packet::query::{Query, qtype};
+use harness::packet::query::{Edns, Query, qtype};
 use hickory_proto::op::Message;
 use serde_json::Value;
 
@@ -29,17 +29,11 @@ pub fn differences(judged: &Judged<'_>, world: &World, compared: &mut Compared) 
     let known = world.services.keys();
     let known = known.map(|(namespace, name)| format!("{name}.{namespace}.svc.cluster.local"));
     let names: BTreeSet<_> = known.chain(entries.keys().cloned()).collect();
-    let queries: Vec<_> = names
-        .iter()
-        .flat_map(|name| [qtype::A, qtype::AAAA].map(|it| Query::new(name, it)))
-        .collect();
-    // Over UDP, from the node, a response could be truncated.
-    let queries: Vec<_> = queries
-        .into_iter()
-        .map(|query| {
-            query.with_edns(harness::packet::query::Edns { size: 65_000, ..Default::default() })
-        })
-        .collect();
+    // Over UDP, from the node, so that the kernel is not asked; nothing is truncated.
+    let edns = || Edns { size: 65_000, ..Edns::default() };
+    let query = |name, qtype| Query::new(name, qtype).with_edns(edns());
+    let both = |name| [qtype::A, qtype::AAAA].map(|qtype| query(name, qtype));
+    let queries: Vec<_> = names.iter().flat_map(|name| both(name)).collect();
     let asked: Vec<_> = queries.iter().map(|query| (query, false)).collect();
     let responses = judged.our_sockets().ask_all(&asked);
     let mut differences = Vec::new();
@@ -71,10 +65,7 @@ fn differs(
     compared: &mut Compared,
 ) -> Option<String> {
     // README.md, Limits: 8 A, or 2 AAAA, or 4 A and 1 AAAA.
-    let fits = match (a.len(), aaaa.len()) {
-        (0..=8, 0) | (0, 1..=2) | (1..=4, 1) => true,
-        _ => false,
-    };
+    let fits = matches!((a.len(), aaaa.len()), (0..=8, 0) | (0, 1..=2) | (1..=4, 1));
     let Some(entry) = entry else {
         compared.absent += 1;
         let is_denied = a.is_empty() && aaaa.is_empty();

@@ -9,6 +9,7 @@
 
 mod ask;
 mod compare;
+mod convergence;
 mod faults;
 mod found;
 mod judged;

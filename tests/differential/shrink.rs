@@ -8,7 +8,7 @@ use harness::feed::Write;
 use crate::{judged::Judged, random_objects::World, random_questions::Question};
 
 /// How long it may take; then what is left is printed.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Returns the case as source text. The objects are those of `world` afterwards.
 pub fn shrink(judged: &mut Judged<'_>, world: &World, question: &Question) -> String {
