@@ -7,15 +7,24 @@
     reason = "a test that cannot go on panics with a message"
 )]
 
+mod ask;
 mod compare;
+mod convergence;
+mod faults;
+mod found;
+mod judged;
+mod kernel_map;
 mod objects;
 mod outside;
 mod pods;
+mod profiles;
+mod proof;
 mod questions;
 mod random;
 mod random_objects;
 mod random_questions;
 mod settings;
+mod shrink;
 
 use std::time::Duration;
 

@@ -1,15 +1,20 @@
 //! Random objects of a cluster and what happens to them.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
-use harness::objects::{
-    mk_endpoint, mk_endpoint_slice, mk_external_name_service, mk_headless_service, mk_service,
+use harness::{
+    feed::Write,
+    kubernetes::Object,
+    objects::{
+        mk_endpoint, mk_endpoint_slice, mk_external_name_service, mk_headless_service,
+        mk_namespace, mk_service,
+    },
 };
 use k8s_openapi::api::{
-    core::v1::Service,
+    core::v1::{Namespace, ObjectReference, Service},
     discovery::v1::{Endpoint, EndpointConditions, EndpointSlice},
 };
-use kube::ResourceExt as _;
+use kube::{Resource, ResourceExt as _};
 use rand::{
     Rng as _,
     rngs::StdRng,
@@ -21,65 +26,90 @@ pub const SERVICES: [&str; 10] =
     ["web", "db", "api", "tcp", "svc", "pod", "http", "a", "cluster", "www"];
 /// Hostnames of endpoints.
 pub const HOSTNAMES: [&str; 5] = ["h0", "h1", "http", "tcp", "10-244-0-1"];
+/// Names of Pods behind endpoints.
+pub const PODS: [&str; 3] = ["pod-0", "pod-1", "h0"];
 /// Names of ports.
 pub const PORTS: [&str; 5] = ["http", "dns", "tcp", "a", "any"];
-const NAMESPACES: [&str; 8] = ["prod", "svc", "pod", "tcp", "1-2-3-4", "a", "com", "local"];
+pub const NAMESPACES: [&str; 8] = ["prod", "svc", "pod", "tcp", "1-2-3-4", "a", "com", "local"];
 const PROTOCOLS: [&str; 3] = ["TCP", "UDP", "SCTP"];
 const SUFFIXES: [&str; 3] = ["a", "b", "c"];
 
-/// An object that changes.
-#[derive(Clone, Debug)]
-pub enum Object {
-    Service(Box<Service>),
-    Slice(Box<EndpointSlice>),
-}
+/// A label of many objects, by which some profiles choose.
+pub const TEAM: &str = "team";
+const TEAMS: [&str; 2] = ["red", "blue"];
 
-impl Object {
-    pub fn name(&self) -> String {
-        match self {
-            Self::Service(service) => service.name_any(),
-            Self::Slice(slice) => slice.name_any(),
-        }
-    }
-
-    pub fn namespace(&self) -> String {
-        let namespace = match self {
-            Self::Service(service) => service.namespace(),
-            Self::Slice(slice) => slice.namespace(),
-        };
-        namespace.unwrap_or_default()
-    }
-}
-
-impl From<Service> for Object {
-    fn from(service: Service) -> Self {
-        Self::Service(Box::new(service))
-    }
-}
-
-impl From<EndpointSlice> for Object {
-    fn from(slice: EndpointSlice) -> Self {
-        Self::Slice(Box::new(slice))
-    }
-}
-
-/// What is done at the API server.
-#[derive(Clone, Debug)]
-pub enum Step {
-    Apply(Object),
-    Delete(Object),
-}
+/// Namespace (empty for Namespaces) and name.
+pub type Key = (String, String);
 
 /// What the API server has, besides what every cluster has.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct World {
-    /// In the order of their creation.
-    pub namespaces: Vec<String>,
-    pub services: BTreeMap<(String, String), Service>,
-    pub slices: BTreeMap<(String, String), EndpointSlice>,
-    /// How many of them are of this round.
-    fresh: usize,
+    pub namespaces: BTreeMap<String, Namespace>,
+    pub services: BTreeMap<Key, Service>,
+    pub slices: BTreeMap<Key, EndpointSlice>,
     numbers: u16,
+}
+
+/// Puts an object in place of one of the same name, or creates it.
+fn replace<K: Resource<DynamicType = ()> + Object, N: Ord>(
+    objects: &mut BTreeMap<N, K>,
+    key: N,
+    object: K,
+    writes: &mut Vec<Write>,
+) {
+    let write = Write::apply(&object);
+    if let Some(old) = objects.insert(key, object) {
+        // Type, cluster IPs and the family of addresses cannot change.
+        writes.push(Write::delete(&old));
+    }
+    writes.push(write);
+}
+
+fn remove<K: Resource<DynamicType = ()> + Object, N: Ord + Clone>(
+    objects: &mut BTreeMap<N, K>,
+    random: &mut StdRng,
+    writes: &mut Vec<Write>,
+) {
+    if let Some(key) = objects.keys().choose(random).cloned() {
+        writes.extend(objects.remove(&key).map(|old| Write::delete(&old)));
+    }
+}
+
+/// Drops most of the objects.
+fn thin_out<K: Resource<DynamicType = ()> + Object, N: Ord>(
+    objects: &mut BTreeMap<N, K>,
+    random: &mut StdRng,
+    writes: &mut Vec<Write>,
+) {
+    objects.retain(|_, object| {
+        let is_kept = random.random_bool(0.15);
+        if !is_kept {
+            writes.push(Write::delete(object));
+        }
+        is_kept
+    });
+}
+
+/// Gives an object a label, or takes it, or leaves it as it is.
+fn label<K: Resource>(random: &mut StdRng, object: &mut K) {
+    let labels = object.labels_mut();
+    match random.random_range(0..4) {
+        0 => drop(labels.remove(TEAM)),
+        1 => {}
+        _ => drop(labels.insert(TEAM.to_owned(), (*TEAMS.choose(random).unwrap()).to_owned())),
+    }
+}
+
+/// Gives one of them another label.
+fn relabel<K: Resource<DynamicType = ()> + Object, N: Ord>(
+    objects: &mut BTreeMap<N, K>,
+    random: &mut StdRng,
+    writes: &mut Vec<Write>,
+) {
+    if let Some(object) = objects.values_mut().choose(random) {
+        label(random, object);
+        writes.push(Write::apply(object));
+    }
 }
 
 impl World {
@@ -88,91 +118,92 @@ impl World {
         self.numbers
     }
 
-    /// Returns a cluster IP that no Service ever had.
+    /// Returns a cluster IP that no Service has.
     pub fn next_cluster_ip(&mut self) -> String {
-        let number = self.next_number();
+        // Those below are for the Services that every cluster has.
+        let number = 250 + self.next_number() % 60_000;
         format!("10.96.{}.{}", 1 + number / 250, number % 250 + 1)
     }
 
-    pub fn newest_namespace(&self) -> &str {
-        self.namespaces.last().unwrap()
-    }
-
-    /// Begins a round: names one or two more namespaces.
-    pub fn add_namespaces(&mut self, random: &mut StdRng) -> Vec<String> {
-        self.fresh = random.random_range(1..=2);
-        let mut added = Vec::new();
-        while added.len() < self.fresh {
-            let mut name = (*NAMESPACES.choose(random).unwrap()).to_owned();
-            if self.namespaces.contains(&name) {
-                name = format!("{name}-{}", self.namespaces.len());
-            }
-            self.namespaces.push(name.clone());
-            added.push(name);
-        }
-        added
-    }
-
-    /// A namespace, one of this round more often.
+    /// A namespace: one that exists, rarely another.
     pub fn namespace(&self, random: &mut StdRng) -> String {
-        let from = if random.random_bool(0.85) { self.namespaces.len() - self.fresh } else { 0 };
-        self.namespaces[from..].choose(random).unwrap().clone()
+        let existing = self.namespaces.keys().choose(random).filter(|_| random.random_bool(0.95));
+        let name = existing.map_or_else(|| *NAMESPACES.choose(random).unwrap(), String::as_str);
+        name.to_owned()
     }
 
-    /// Fills the namespaces of this round.
-    pub fn fill(&mut self, random: &mut StdRng) -> Vec<Step> {
-        let mut steps = Vec::new();
+    /// Begins a round: little of the last cluster is left, and a new one comes.
+    pub fn renew(&mut self, random: &mut StdRng) -> Vec<Write> {
+        let mut writes = Vec::new();
+        thin_out(&mut self.services, random, &mut writes);
+        thin_out(&mut self.slices, random, &mut writes);
+        thin_out(&mut self.namespaces, random, &mut writes);
+        for _ in 0..random.random_range(1..4) {
+            self.put_namespace(random, &mut writes);
+        }
         for _ in 0..random.random_range(4..14) {
-            self.put_service(random, &mut steps);
+            self.put_service(random, &mut writes);
         }
         for _ in 0..random.random_range(3..14) {
-            self.put_slice(random, &mut steps);
+            self.put_slice(random, &mut writes);
         }
-        steps
+        writes
     }
 
     /// Some random changes.
-    pub fn change(&mut self, random: &mut StdRng) -> Vec<Step> {
-        let mut steps = Vec::new();
+    pub fn change(&mut self, random: &mut StdRng) -> Vec<Write> {
+        let mut writes = Vec::new();
         for _ in 0..random.random_range(1..7) {
-            match random.random_range(0..10) {
-                0..2 => {
-                    if let Some(key) = self.services.keys().choose(random).cloned() {
-                        let service = self.services.remove(&key).unwrap();
-                        steps.push(Step::Delete(service.into()));
-                    }
-                }
-                2 => {
-                    if let Some(key) = self.slices.keys().choose(random).cloned() {
-                        let slice = self.slices.remove(&key).unwrap();
-                        steps.push(Step::Delete(slice.into()));
-                    }
-                }
-                3 => self.move_slice(random, &mut steps),
-                4..7 => self.put_service(random, &mut steps),
-                _ => self.put_slice(random, &mut steps),
+            match random.random_range(0..20) {
+                0..3 => remove(&mut self.services, random, &mut writes),
+                3 | 4 => remove(&mut self.slices, random, &mut writes),
+                5 | 6 => self.move_slice(random, &mut writes),
+                7 => remove(&mut self.namespaces, random, &mut writes),
+                8 => self.put_namespace(random, &mut writes),
+                9 => match random.random_range(0..3) {
+                    0 => relabel(&mut self.namespaces, random, &mut writes),
+                    1 => relabel(&mut self.services, random, &mut writes),
+                    _ => relabel(&mut self.slices, random, &mut writes),
+                },
+                10 | 11 => self.retype_service(random, &mut writes),
+                12..15 => self.put_service(random, &mut writes),
+                _ => self.put_slice(random, &mut writes),
             }
         }
-        steps
+        writes
+    }
+
+    /// Creates a Namespace, or deletes and creates one.
+    fn put_namespace(&mut self, random: &mut StdRng, writes: &mut Vec<Write>) {
+        let name = *NAMESPACES.choose(random).unwrap();
+        let mut namespace = mk_namespace(name);
+        label(random, &mut namespace);
+        replace(&mut self.namespaces, name.to_owned(), namespace, writes);
     }
 
     /// Creates a Service, in place of one of the same name.
-    fn put_service(&mut self, random: &mut StdRng, steps: &mut Vec<Step>) {
+    fn put_service(&mut self, random: &mut StdRng, writes: &mut Vec<Write>) {
         let (namespace, name) =
             (self.namespace(random), (*SERVICES.choose(random).unwrap()).to_owned());
-        let service = self.mk_service(random, &namespace, &name);
-        if let Some(old) = self.services.insert((namespace, name), service.clone()) {
-            // What is between cannot change: type and cluster IPs.
-            steps.push(Step::Delete(old.into()));
+        let mut service = self.mk_service(random, &namespace, &name);
+        label(random, &mut service);
+        replace(&mut self.services, (namespace, name), service, writes);
+    }
+
+    /// Deletes a Service and creates it with what may be another type.
+    fn retype_service(&mut self, random: &mut StdRng, writes: &mut Vec<Write>) {
+        if let Some((namespace, name)) = self.services.keys().choose(random).cloned() {
+            let mut service = self.mk_service(random, &namespace, &name);
+            label(random, &mut service);
+            replace(&mut self.services, (namespace, name), service, writes);
         }
-        steps.push(Step::Apply(service.into()));
     }
 
     fn mk_service(&mut self, random: &mut StdRng, namespace: &str, name: &str) -> Service {
         let ports = mk_ports(random, false);
         let ports: Vec<_> = ports.iter().map(String::as_str).collect();
         let with_ports = if ports.is_empty() { &["http:80/TCP"] } else { &ports[..] };
-        let v6 = format!("fd00:10:96::{:x}", 0x1000 + self.next_number());
+        let v6 = format!("fd00:10:96::{:x}", 0x1000 + self.next_number() % 0xe000);
         match random.random_range(0..10) {
             0..3 => mk_headless_service(namespace, name, &ports),
             3..5 => {
@@ -213,52 +244,58 @@ impl World {
         }
     }
 
-    /// Creates a slice, in place of one of the same name.
-    fn put_slice(&mut self, random: &mut StdRng, steps: &mut Vec<Step>) {
-        let namespace = self.namespace(random);
-        let (service, suffix) =
-            (*SERVICES.choose(random).unwrap(), *SUFFIXES.choose(random).unwrap());
+    /// Creates a slice, in place of one of the same name; most often for a Service
+    /// that is there.
+    fn put_slice(&mut self, random: &mut StdRng, writes: &mut Vec<Write>) {
+        let known = self.services.keys().choose(random).filter(|_| random.random_bool(0.7));
+        let (namespace, service) = known.cloned().unwrap_or_else(|| {
+            (self.namespace(random), (*SERVICES.choose(random).unwrap()).to_owned())
+        });
+        let suffix = *SUFFIXES.choose(random).unwrap();
         let number = if random.random_bool(0.1) { 40 } else { random.random_range(0..6) };
         let is_v6 = random.random_bool(0.3);
-        let endpoints = (0..number).map(|_| mk_random_endpoint(random, is_v6)).collect();
+        let mut endpoints: Vec<_> =
+            (0..number).map(|_| mk_random_endpoint(random, is_v6)).collect();
+        if random.random_bool(0.2) {
+            // Listed twice, as endpoints are that move from one slice to another.
+            endpoints.extend(endpoints.first().cloned());
+        }
         let ports = mk_ports(random, true);
         let ports: Vec<_> = ports.iter().map(String::as_str).collect();
-        let mut slice = mk_endpoint_slice(&namespace, service, suffix, endpoints, &ports);
+        let mut slice = mk_endpoint_slice(&namespace, &service, suffix, endpoints, &ports);
         for port in slice.ports.iter_mut().flatten() {
             if random.random_bool(0.05) {
                 port.port = None;
             }
         }
+        label(random, &mut slice);
         let key = (namespace, slice.name_any());
-        if let Some(old) = self.slices.insert(key, slice.clone())
-            && old.address_type != slice.address_type
-        {
-            steps.push(Step::Delete(old.into()));
+        let is_same_family =
+            self.slices.get(&key).is_some_and(|old| old.address_type == slice.address_type);
+        if is_same_family && random.random_bool(0.7) {
+            writes.push(Write::apply(&slice));
+            self.slices.insert(key, slice);
+        } else {
+            replace(&mut self.slices, key, slice, writes);
         }
-        steps.push(Step::Apply(slice.into()));
     }
 
     /// Gives a slice to another Service.
-    fn move_slice(&mut self, random: &mut StdRng, steps: &mut Vec<Step>) {
+    fn move_slice(&mut self, random: &mut StdRng, writes: &mut Vec<Write>) {
         let service = (*SERVICES.choose(random).unwrap()).to_owned();
         if let Some(slice) = self.slices.values_mut().choose(random) {
             let label = "kubernetes.io/service-name".to_owned();
-            slice.metadata.labels.get_or_insert_default().insert(label, service);
-            steps.push(Step::Apply(slice.clone().into()));
+            slice.labels_mut().insert(label, service);
+            writes.push(Write::apply(slice));
         }
     }
-}
 
-impl fmt::Display for World {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "Namespaces {:?}", self.namespaces)?;
-        for service in self.services.values() {
-            writeln!(f, "{}", serde_json::to_string(service).unwrap())?;
-        }
-        for slice in self.slices.values() {
-            writeln!(f, "{}", serde_json::to_string(slice).unwrap())?;
-        }
-        Ok(())
+    /// All objects as JSON, one to a line.
+    pub fn lines(&self) -> Vec<String> {
+        let namespaces = self.namespaces.values().map(|it| serde_json::to_string(it).unwrap());
+        let services = self.services.values().map(|it| serde_json::to_string(it).unwrap());
+        let slices = self.slices.values().map(|it| serde_json::to_string(it).unwrap());
+        namespaces.chain(services).chain(slices).collect()
     }
 }
 
@@ -304,6 +341,14 @@ fn mk_random_endpoint(random: &mut StdRng, is_v6: bool) -> Endpoint {
     }
     if random.random_bool(0.3) {
         endpoint.hostname = Some((*HOSTNAMES.choose(random).unwrap()).to_owned());
+    }
+    if random.random_bool(0.4) {
+        let pod = (*PODS.choose(random).unwrap()).to_owned();
+        endpoint.target_ref = Some(ObjectReference {
+            kind: Some("Pod".to_owned()),
+            name: Some(pod),
+            ..ObjectReference::default()
+        });
     }
     endpoint
 }

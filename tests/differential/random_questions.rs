@@ -3,9 +3,14 @@
 use std::{fmt, net::IpAddr};
 
 use harness::packet::query::{Edns, Query, qtype};
+use k8s_openapi::api::{
+    core::v1::Service,
+    discovery::v1::{Endpoint, EndpointSlice},
+};
+use kube::ResourceExt as _;
 use rand::{Rng as _, rngs::StdRng, seq::IndexedRandom as _, seq::IteratorRandom as _};
 
-use crate::random_objects::{HOSTNAMES, PORTS, SERVICES, World, mk_address};
+use crate::random_objects::{HOSTNAMES, Key, PODS, PORTS, SERVICES, World, mk_address};
 
 const ZONE: &str = "cluster.local";
 /// A, AAAA and SRV are asked more often. The numbers are MX, DS, SVCB, HTTPS, IXFR,
@@ -31,8 +36,9 @@ const TYPES: [u16; 17] = [
 ];
 
 /// A question and how it is asked.
+#[derive(Clone, Debug)]
 pub struct Question {
-    name: String,
+    pub name: String,
     pub query: Query,
     pub tcp: bool,
 }
@@ -51,16 +57,20 @@ impl fmt::Display for Question {
 
 /// Returns a question, most often one that has data.
 pub fn question(random: &mut StdRng, world: &World) -> Question {
-    let name = mk_name(random, world);
+    let known = random.random_bool(0.8).then(|| mk_known(random, world)).flatten();
+    let (name, qtype) = known.unwrap_or_else(|| {
+        let name = mk_name(random, world);
+        let is_reverse = name.to_ascii_lowercase().ends_with(".arpa");
+        let qtype = match random.random_range(0..10) {
+            0..6 if is_reverse => qtype::PTR,
+            0..3 => qtype::A,
+            3..5 => qtype::AAAA,
+            5 | 6 => qtype::SRV,
+            _ => *TYPES.choose(random).unwrap(),
+        };
+        (name, qtype)
+    });
     let name = if random.random_bool(0.2) { mix_case(random, &name) } else { name };
-    let is_reverse = name.to_ascii_lowercase().ends_with(".arpa");
-    let qtype = match random.random_range(0..10) {
-        0..6 if is_reverse => qtype::PTR,
-        0..3 => qtype::A,
-        3..5 => qtype::AAAA,
-        5 | 6 => qtype::SRV,
-        _ => *TYPES.choose(random).unwrap(),
-    };
     let mut query = Query::new(&name, qtype);
     if random.random_bool(0.2) {
         query.flags = *[0x0000, 0x0110, 0x0120, 0x0130, 0x07ff].choose(random).unwrap();
@@ -72,6 +82,85 @@ pub fn question(random: &mut StdRng, world: &World) -> Question {
         query = query.with_edns(mk_edns(random));
     }
     Question { name, query, tcp: random.random_bool(0.1) }
+}
+
+impl Question {
+    /// An ordinary question.
+    pub fn new(name: &str, qtype: u16) -> Self {
+        Self { name: name.to_owned(), query: Query::new(name, qtype), tcp: false }
+    }
+
+    /// The same question with less about it that is out of the ordinary.
+    pub fn simpler(&self) -> Vec<Self> {
+        let qtype = self.query.questions[0].qtype;
+        let lower = Query::new(&self.name.to_ascii_lowercase(), qtype);
+        let with = |query: Query| Self { query, ..self.clone() };
+        vec![
+            Self { tcp: false, ..Self::new(&self.name.to_ascii_lowercase(), qtype) },
+            Self { tcp: false, ..self.clone() },
+            with(Query { edns: None, ..self.query.clone() }),
+            with(Query { flags: 0x0100, ..self.query.clone() }),
+            with(Query { questions: lower.questions, ..self.query.clone() }),
+        ]
+    }
+}
+
+/// The Services whose Namespaces are there.
+fn of_existing(world: &World) -> impl Iterator<Item = (&Key, &Service)> {
+    world.services.iter().filter(|((namespace, _), _)| world.namespaces.contains_key(namespace))
+}
+
+/// A name of an object that is there, and a type that it should have.
+fn mk_known(random: &mut StdRng, world: &World) -> Option<(String, u16)> {
+    let service = |namespace: &str, name: &str| format!("{name}.{namespace}.svc.{ZONE}");
+    match random.random_range(0..10) {
+        // An endpoint, by its own name.
+        0..2 => {
+            let has_service = |slice: &&EndpointSlice| {
+                let service = slice.labels().get("kubernetes.io/service-name").cloned();
+                let key = (slice.namespace().unwrap_or_default(), service.unwrap_or_default());
+                world.services.contains_key(&key) && world.namespaces.contains_key(&key.0)
+            };
+            let slice = world.slices.values().filter(has_service).choose(random)?;
+            let is_ready = |endpoint: &&Endpoint| {
+                endpoint.conditions.as_ref().and_then(|it| it.ready) != Some(false)
+            };
+            let endpoint = slice.endpoints.iter().filter(is_ready).choose(random)?;
+            let address = endpoint.addresses.first()?;
+            let host = endpoint.hostname.clone();
+            let host = host.unwrap_or_else(|| address.replace(['.', ':'], "-"));
+            let host = if host.ends_with('-') { host + "0" } else { host };
+            let owner = slice.labels().get("kubernetes.io/service-name")?;
+            let namespace = slice.namespace()?;
+            let qtype = if address.contains(':') { qtype::AAAA } else { qtype::A };
+            let qtype = if random.random_bool(0.3) { qtype::SRV } else { qtype };
+            Some((format!("{host}.{}", service(&namespace, owner)), qtype))
+        }
+        // An address of either.
+        2 | 3 => Some((reverse(mk_some_address(random, world).parse().ok()?), qtype::PTR)),
+        // A port.
+        4 | 5 => {
+            let ((namespace, name), object) = of_existing(world).choose(random)?;
+            let port = object.spec.as_ref()?.ports.as_ref()?.choose(random)?;
+            let label = port.name.clone().unwrap_or_default();
+            let protocol = port.protocol.as_deref()?.to_ascii_lowercase();
+            Some((format!("_{label}._{protocol}.{}", service(namespace, name)), qtype::SRV))
+        }
+        // The Service.
+        _ => {
+            let ((namespace, name), object) = of_existing(world).choose(random)?;
+            let families = object.spec.as_ref()?.ip_families.as_deref().unwrap_or_default();
+            let types = match families {
+                [family] if family == "IPv6" => [qtype::AAAA, qtype::SRV],
+                [_, _] => [qtype::A, qtype::AAAA],
+                _ => [qtype::A, qtype::SRV],
+            };
+            let is_alias = object.spec.as_ref()?.external_name.is_some();
+            let qtype = *types.choose(random)?;
+            let qtype = if is_alias && random.random_bool(0.5) { qtype::CNAME } else { qtype };
+            Some((service(namespace, name), qtype))
+        }
+    }
 }
 
 fn mk_edns(random: &mut StdRng) -> Edns {
@@ -139,7 +228,8 @@ fn mk_service_name(random: &mut StdRng, world: &World) -> (String, String) {
 /// The label of an endpoint.
 fn mk_host(random: &mut StdRng, world: &World) -> String {
     match random.random_range(0..10) {
-        0..3 => (*HOSTNAMES.choose(random).unwrap()).to_owned(),
+        0..2 => (*HOSTNAMES.choose(random).unwrap()).to_owned(),
+        2 => (*PODS.choose(random).unwrap()).to_owned(),
         3 => {
             let odd = ["1-2-3-4", "01-2-3-4", "1-2-3", "--1", "--ffff-102-304", "1-2-3-256"];
             (*odd.choose(random).unwrap()).to_owned()

@@ -3,8 +3,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+
 use crate::{
     coredns::CoreDns,
+    corefile::{Corefile, Running},
     kernel::{DATAPATH, Need, require},
     kubernetes::Kubernetes,
     node::{NODE_IP, Node},
@@ -14,11 +17,11 @@ use crate::{
 
 /// Address of the CoreDNS pod.
 pub const COREDNS_IP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 10);
-/// TTL of the cluster's records in [`corefile`].
-pub const TTL_S: u32 = 30;
 /// Where the upstream for names outside the cluster serves.
 const UPSTREAM: SocketAddr = SocketAddr::new(IpAddr::V4(NODE_IP), 5300);
 const DNS_PORTS: [&str; 2] = ["dns:53/UDP", "dns-tcp:53/TCP"];
+/// Ports of the further Corefiles of one CoreDNS.
+const MORE_PORTS: u16 = 1053;
 
 /// The running parts. Dropping it ends them.
 #[derive(Debug)]
@@ -39,33 +42,33 @@ pub fn require_cluster() -> bool {
 }
 
 impl<'node> Cluster<'node> {
-    /// Starts everything on `node`.
+    /// Starts everything on `node`, with kubeadm's Corefile.
     #[track_caller]
     pub fn start(node: &'node Node) -> Self {
+        Self::start_with(node, &[Corefile::kubeadm()])
+    }
+
+    /// Starts everything on `node`. The one CoreDNS answers as each of `corefiles`
+    /// says, each at a port of its own; the first is in the ConfigMap, and its
+    /// CoreDNS the upstream.
+    #[track_caller]
+    pub fn start_with(node: &'node Node, corefiles: &[Corefile]) -> Self {
         node.add_address(COREDNS_IP.into());
         let upstream = Upstream::start(node.namespace(), UPSTREAM, Table::example());
         let kubernetes = Kubernetes::start(node.namespace());
-        kubernetes.apply(&mk_config_map(
-            "kube-system",
-            "coredns",
-            &[("Corefile", &corefile(TTL_S, ""))],
-        ));
+        let first = corefiles.first().expect("at least one Corefile");
+        kubernetes.apply(&mk_config_map("kube-system", "coredns", &[("Corefile", &first.text())]));
         kubernetes.apply(&mk_service("kube-system", "kube-dns", "10.96.0.10", &DNS_PORTS));
-        let endpoints = vec![mk_endpoint(COREDNS_IP.into())];
-        kubernetes.apply(&mk_endpoint_slice("kube-system", "kube-dns", "a", endpoints, &DNS_PORTS));
-        let running = Corefile {
-            bind: format!("bind {COREDNS_IP}"),
-            extra: format!("kubeconfig {}", kubernetes.kubeconfig().display()),
-            // A judge must not be late.
-            uncached: "cluster.local in-addr.arpa ip6.arpa",
-            forward: UPSTREAM.to_string(),
-            ttl_s: TTL_S,
-        };
-        let coredns = CoreDns::start(
-            node.namespace(),
-            SocketAddr::new(COREDNS_IP.into(), 53),
-            &running.text(),
-        );
+        kubernetes.apply(&upstream_slice(coredns_address(0)));
+        let blocks = corefiles.iter().enumerate().map(|(number, corefile)| {
+            corefile.running(Running {
+                address: coredns_address(number),
+                kubeconfig: &kubernetes.kubeconfig(),
+                upstream: UPSTREAM,
+            })
+        });
+        let text = blocks.collect::<String>();
+        let coredns = CoreDns::start(node.namespace(), coredns_address(0), &text);
         Self { coredns, kubernetes, upstream }
     }
 
@@ -75,52 +78,24 @@ impl<'node> Cluster<'node> {
     }
 }
 
-/// Returns kubeadm's Corefile, without what opens ports beside DNS, with this
-/// TTL and one more line for the `kubernetes` plugin.
+/// Returns where CoreDNS answers as the Corefile of that number says.
+pub fn coredns_address(number: usize) -> SocketAddr {
+    let more = |number: usize| MORE_PORTS + u16::try_from(number).expect("few Corefiles");
+    let port = if number == 0 { 53 } else { more(number) };
+    SocketAddr::new(COREDNS_IP.into(), port)
+}
+
+/// Returns the EndpointSlice of `kube-dns` that makes that server the upstream.
+pub fn upstream_slice(server: SocketAddr) -> EndpointSlice {
+    let port = server.port();
+    let ports = [format!("dns:{port}/UDP"), format!("dns-tcp:{port}/TCP")];
+    let ports = ports.each_ref().map(String::as_str);
+    mk_endpoint_slice("kube-system", "kube-dns", "a", vec![mk_endpoint(server.ip())], &ports)
+}
+
+/// Returns kubeadm's Corefile with this TTL and one more line for the
+/// `kubernetes` plugin.
 pub fn corefile(ttl_s: u32, extra: &str) -> String {
-    let corefile = Corefile {
-        bind: String::new(),
-        extra: extra.to_owned(),
-        uncached: "cluster.local",
-        forward: "/etc/resolv.conf".to_owned(),
-        ttl_s,
-    };
-    corefile.text()
-}
-
-/// What differs between the Corefile in the ConfigMap and that of the CoreDNS that
-/// runs here: where it listens, whom it watches and asks, what it remembers.
-struct Corefile {
-    bind: String,
-    extra: String,
-    uncached: &'static str,
-    forward: String,
-    ttl_s: u32,
-}
-
-impl Corefile {
-    fn text(&self) -> String {
-        let Self { bind, extra, uncached, forward, ttl_s } = self;
-        format!(
-            ".:53 {{
-    {bind}
-    errors
-    kubernetes cluster.local in-addr.arpa ip6.arpa {{
-       pods insecure
-       fallthrough in-addr.arpa ip6.arpa
-       ttl {ttl_s}
-       {extra}
-    }}
-    forward . {forward} {{
-       max_concurrent 1000
-    }}
-    cache 30 {{
-       disable success {uncached}
-       disable denial {uncached}
-    }}
-    loadbalance
-}}
-"
-        )
-    }
+    let text = Corefile { ttl_s: Some(ttl_s), ..Corefile::kubeadm() }.text();
+    text.replace("pods insecure\n", &format!("pods insecure\n        {extra}\n"))
 }

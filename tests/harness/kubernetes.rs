@@ -41,7 +41,10 @@ pub const SERVICE_RANGE: &str = "10.96.0.0/16,fd00:10:96::/112";
 const ETCD: u16 = 2379;
 const API: u16 = 6443;
 const TOKEN: &str = "test-token";
-const MANAGER: &str = "harness";
+/// Who writes, as the API server knows it.
+pub(crate) const MANAGER: &str = "harness";
+/// A folder in memory: etcd waits for the disk after every write.
+const MEMORY: &str = "/dev/shm";
 
 /// A running API server with its etcd. Dropping it ends both.
 #[derive(Debug)]
@@ -58,7 +61,8 @@ impl<'namespace> Kubernetes<'namespace> {
     /// is ready. It accepts everything that one token's bearer wants.
     #[track_caller]
     pub fn start(namespace: &'namespace Namespace) -> Self {
-        let folder = TempDir::new().expect("a scratch folder");
+        let folder = TempDir::new_in(MEMORY).or_else(|_| TempDir::new());
+        let folder = folder.expect("a scratch folder");
         write_credentials(folder.path());
         let etcd = Child::start("etcd", etcd_command(namespace, folder.path()));
         etcd.wait_until("it accepts connections", READY_LIMIT, || is_open(namespace, ETCD));
@@ -81,6 +85,11 @@ impl<'namespace> Kubernetes<'namespace> {
         &self.server
     }
 
+    /// Returns the namespace in which it serves, on loopback.
+    pub(crate) fn namespace(&self) -> &Namespace {
+        self.namespace
+    }
+
     /// Runs `work` with a client, on a thread inside the namespace with a
     /// runtime of its own. Panics when it takes longer than half a minute.
     #[track_caller]
@@ -92,11 +101,7 @@ impl<'namespace> Kubernetes<'namespace> {
         self.namespace.run(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let work = async {
-                let kubeconfig = Kubeconfig::read_from(path).expect("our kubeconfig");
-                let options = KubeConfigOptions::default();
-                let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
-                let client = Client::try_from(config.expect("our kubeconfig"));
-                let work = work(client.expect("a client of our kubeconfig"));
+                let work = work(client(&path).await);
                 tokio::time::timeout(WORK_LIMIT, work).await.expect("the API server answers")
             };
             runtime.expect("a runtime").block_on(work)
@@ -229,6 +234,13 @@ pub fn parse_yaml(manifest: &str) -> Vec<Value> {
     documents.filter(|document| !document.is_null()).collect()
 }
 
+/// Makes a client of a kubeconfig that this has written.
+pub(crate) async fn client(kubeconfig: &Path) -> Client {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig).expect("our kubeconfig");
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+    Client::try_from(config.expect("our kubeconfig")).expect("a client of our kubeconfig")
+}
+
 fn is_open(namespace: &Namespace, port: u16) -> bool {
     let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
     namespace.run(|| TcpStream::connect_timeout(&address, TRY_LIMIT).is_ok())
@@ -256,6 +268,8 @@ fn server_command(namespace: &Namespace, folder: &Path) -> std::process::Command
         "--authorization-mode=AlwaysAllow".to_owned(),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         "--allow-privileged=true".to_owned(),
+        // Objects may come before their Namespace, and outlive it.
+        "--disable-admission-plugins=NamespaceLifecycle".to_owned(),
         // Nobody else talks to it.
         "--enable-priority-and-fairness=false".to_owned(),
         "--profiling=false".to_owned(),

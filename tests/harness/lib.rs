@@ -43,8 +43,10 @@ pub mod process;
 
 pub mod agent;
 pub mod coredns;
+pub mod corefile;
 pub mod kubernetes;
 pub mod objects;
 
 pub mod cluster;
 pub mod dnsperf;
+pub mod feed;

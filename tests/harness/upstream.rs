@@ -179,13 +179,16 @@ fn serve_udp(state: &State, socket: &UdpSocket) {
     }
 }
 
+/// Clients keep their connections, so each has a thread: none waits for another.
 fn serve_tcp(state: &State, listener: &TcpListener) {
-    while !state.is_stopped() {
-        match listener.accept() {
-            Ok((stream, _)) => drop(serve_stream(state, stream)),
-            Err(_) => pause(),
+    std::thread::scope(|scope| {
+        while !state.is_stopped() {
+            match listener.accept() {
+                Ok((stream, _)) => drop(scope.spawn(|| drop(serve_stream(state, stream)))),
+                Err(_) => pause(),
+            }
         }
-    }
+    });
 }
 
 /// Answers one client's queries until it closes or falls silent.
