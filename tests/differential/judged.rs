@@ -22,6 +22,7 @@ use kube::{Resource, ResourceExt as _};
 
 use crate::{
     ask::{Server, Servers},
+    faults::Fault,
     profiles::{PROFILES, has_endpoints},
     random_objects::TEAM,
 };
@@ -45,6 +46,8 @@ pub struct Judged<'node> {
     pub node: &'node Node,
     pod: Pod,
     pub profile: Corefile,
+    /// What our answers are made to do wrong.
+    pub fault: Option<Fault>,
     marks: u16,
 }
 
@@ -63,7 +66,16 @@ impl<'node> Judged<'node> {
             Write::apply(&shown(mk_endpoint_slice(MARKS, "count", "a", endpoints, &PORTS))),
             Write::apply(&count(1)),
         ]);
-        Self { agent, feed, _cluster: cluster, node, pod, profile: PROFILES[0], marks: 0 }
+        Self {
+            agent,
+            feed,
+            _cluster: cluster,
+            node,
+            pod,
+            profile: PROFILES[0],
+            fault: None,
+            marks: 0,
+        }
     }
 
     /// A client of the agent, in a pod.
@@ -125,7 +137,7 @@ impl<'node> Judged<'node> {
 
     /// Both, to be asked alike.
     pub fn servers(&self) -> Servers<'_> {
-        Servers::new(self.ours(), self.judge())
+        Servers { fault: self.fault, ..Servers::new(self.ours(), self.judge()) }
     }
 }
 

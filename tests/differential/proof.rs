@@ -12,6 +12,7 @@ use crate::{
     judged::Judged,
     random_objects::World,
     random_questions::{Question, question},
+    shrink::shrink,
 };
 
 /// How many clusters, and how many questions about each.
@@ -53,7 +54,26 @@ fn every_fault_is_noticed_and_coredns_agrees_with_itself() {
         println!("{}: seen in {seen} answers", fault.name);
         assert!(*seen > 0, "{}: no answer has what it is about", fault.name);
     }
+    a_difference_is_made_small(&mut judged, &mut world, &mut random);
     old_answers_are_noticed(&mut judged, &mut world, &mut random);
+}
+
+/// A fault of SRV records alone needs a Namespace, a Service and perhaps a slice.
+fn a_difference_is_made_small(judged: &mut Judged<'_>, world: &mut World, random: &mut StdRng) {
+    let writes = world.renew(random);
+    judged.write(writes);
+    judged.fault = FAULTS.iter().find(|fault| fault.name == "another weight").copied();
+    let questions: Vec<_> = (0..QUESTIONS).map(|_| question(random, world)).collect();
+    let differences = judged.servers().differences(&questions);
+    let odd = |at: &usize| questions[*at].query.edns.is_some();
+    let at = differences.iter().map(|(at, _)| *at).find(odd).unwrap();
+    let case = shrink(judged, world, &questions[at]);
+    judged.fault = None;
+    let objects = case.matches("r#").count();
+    println!("of {} objects {objects} are left:\n{case}", world.lines().len());
+    assert!((2..=3).contains(&objects), "{case}");
+    assert!(case.starts_with("Found {") && case.contains("None TCP false"), "{case}");
+    assert_eq!(judged.servers().differences(&questions), Vec::new(), "everything is back");
 }
 
 /// Falsifies every answer that has what the fault is about; returns how many.
