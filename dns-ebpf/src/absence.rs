@@ -113,8 +113,8 @@ pub fn judge(packet: Packet, labels: Labels) -> Judgement {
     if above_service == 0 || above_service >> 16 != 0 {
         return Judgement::NoSuchName;
     }
-    let closed =
-        if above_service >> 8 == 0 { flags::HAS_ALL_CHILDREN } else { flags::HAS_NO_GRANDCHILDREN };
+    // Ports and protocols have odd spellings too, which only the agent knows.
+    let closed = if above_service >> 8 == 0 { flags::HAS_ALL_CHILDREN } else { 0 };
     Judgement::AskAncestor { start: (starts >> 16 & 0xff) - 1, closed }
 }
 

@@ -30,7 +30,7 @@ pub enum NameKind {
     Headless,
     /// An endpoint of a headless Service. Its ports are in user space.
     Endpoint,
-    /// An alias, with nothing below it; it is resolved in user space.
+    /// An alias without endpoints; it is resolved in user space.
     Alias,
     /// Everything about it, and about names below it, is in user space.
     Unknown,

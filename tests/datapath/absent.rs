@@ -1,6 +1,6 @@
 //! Names that are not in the map: which of them do not exist.
 
-use dns_ebpf::layout::settings::Lease;
+use dns_ebpf::layout::{outcome::Outcome, settings::Lease};
 use harness::packet::{
     compare::assert_same_frame,
     frame::Frame,
@@ -9,7 +9,7 @@ use harness::packet::{
 
 use crate::{
     expected::{denial, reply},
-    subject::{Subjects, ZONE, subjects},
+    subject::{Host, Subjects, ZONE, names, subjects},
 };
 
 fn check(subjects: &mut Subjects, case: &str, query: &Query) {
@@ -41,7 +41,6 @@ fn the_closest_ancestor_decides() {
         // Below Services whose endpoints are all in the map, or that have none.
         "db-1.db.prod.svc",
         "x.ext.prod.svc",
-        "_http._tcp.ext.prod.svc",
         // More labels than any name has, below one that exists.
         "a.b.c.one.prod.svc",
         &deep,
@@ -102,5 +101,21 @@ fn a_silent_agent_denies_nothing() {
         assert!(!result.answered, "{}: denied", subject.name());
         assert_same_frame(subject.name(), &absent, &result.frame);
         assert!(subject.run(&present).answered, "{}: names that exist stay", subject.name());
+    }
+}
+
+/// A look-up may miss a name that is being replaced.
+#[test]
+fn nothing_is_denied_while_names_change() {
+    let frame = |name| Frame::with_query(&Query::new(name, qtype::A)).octets();
+    let mut host = Host::new(&names());
+    for (changes, expect) in
+        [(2, Ok(Outcome::NxdomainA)), (3, Err(Outcome::Changing)), (4, Ok(Outcome::NxdomainA))]
+    {
+        host.changes = changes;
+        let absent = host.outcome(&mut frame("nosuch.prod.svc.cluster.local"));
+        assert_eq!(absent, Some(expect), "{changes}");
+        let present = host.outcome(&mut frame("one.prod.svc.cluster.local"));
+        assert_eq!(present, Some(Ok(Outcome::AnswerA)), "names that are there stay");
     }
 }

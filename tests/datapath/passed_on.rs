@@ -122,6 +122,7 @@ fn other_names() {
         ("foreign", Query::new("www.example.com", qtype::A)),
         ("root", Query::new(".", qtype::A)),
         ("below a known name", Query::new(&format!("x.{KNOWN}"), qtype::A)),
+        ("an alias with any port", Query::new("_._.ext.prod.svc.cluster.local", qtype::A)),
         ("an alias", Query::new("ext.prod.svc.cluster.local", qtype::A)),
         ("a name of CoreDNS's own", Query::new("dns-version.cluster.local", qtype::TXT)),
         ("name servers", Query::new("cluster.local", qtype::NS)),

@@ -133,6 +133,8 @@ pub struct Host {
     /// Key -> entry, as NAMES has it.
     pub names: HashMap<NameKey, NameEntry>,
     settings: Settings,
+    /// As [`dns_ebpf::layout::epoch::Epoch::changes`].
+    pub changes: u64,
     zone: Zone,
     lease: Lease,
 }
@@ -152,6 +154,7 @@ impl Host {
         Self {
             names: names.iter().map(entry).collect(),
             settings: encode::settings(SEED, &LOCAL_IPS).expect("few addresses"),
+            changes: 0,
             zone: encode::zone(&zone()).expect("a zone that fits"),
             lease: Lease { alive_until_ns: u64::MAX, serve_until_ns: u64::MAX },
         }
@@ -224,7 +227,7 @@ impl<'a> Maps<'a> for HostMaps<'a> {
     }
 
     fn changes(self) -> Option<u64> {
-        Some(0)
+        Some(self.0.changes)
     }
 
     fn random(self) -> u32 {

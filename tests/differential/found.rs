@@ -21,7 +21,21 @@ struct Found {
 const PROD: &str = r#"{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"prod"}}"#;
 const HEADLESS: &str = r#"{"apiVersion":"v1","kind":"Service","metadata":{"namespace":"prod","name":"db"},"spec":{"clusterIP":"None","clusterIPs":["None"],"ports":[{"name":"pg","port":5432,"protocol":"TCP"}]}}"#;
 
-const FOUND: [Found; 6] = [
+const FOUND: [Found; 7] = [
+    Found {
+        what: "an alias has any port of any protocol, but no records of it",
+        profile: "kubeadm",
+        objects: &[
+            PROD,
+            r#"{"apiVersion":"v1","kind":"Service","metadata":{"namespace":"prod","name":"ext"},"spec":{"type":"ExternalName","externalName":"web.prod.svc.cluster.local"}}"#,
+        ],
+        questions: &[
+            ("_._.ext.prod.svc.cluster.local", SRV),
+            ("_._.ext.prod.svc.cluster.local", A),
+            ("_a._.ext.prod.svc.cluster.local", SRV),
+            ("_.ext.prod.svc.cluster.local", A),
+        ],
+    },
     Found {
         what: "an endpoint that is listed twice counts twice in weights",
         profile: "kubeadm",

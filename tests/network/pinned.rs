@@ -92,7 +92,7 @@ fn bpftool_shows_names_as_text() {
         "\"v4_count\": 1",
         "\"v6_count\": 1",
         "\"v4_count\": 2",
-        "\"flags\": 32",
+        "\"flags\": 16",
         "\"zone\": 0",
         "\"generation\": ",
         "\"generation_end\": ",

@@ -28,16 +28,14 @@ pub mod flags {
     pub const AGENT_ONLY: u16 = 1;
     /// Names one label longer are all in NAMES: others do not exist.
     pub const HAS_ALL_CHILDREN: u16 = 2;
-    /// No name two labels longer exists.
-    pub const HAS_NO_GRANDCHILDREN: u16 = 4;
     /// The name has no records of any type, but there are names below it. TXT
     /// queries for it are answered with NXDOMAIN, as CoreDNS does.
-    pub const EMPTY: u16 = 8;
+    pub const EMPTY: u16 = 4;
     /// The name is that of the zone: it has a SOA record, and NS records that only
     /// the agent knows.
-    pub const APEX: u16 = 16;
+    pub const APEX: u16 = 8;
     /// Only the agent knows the SRV records of the name.
-    pub const HAS_PORTS: u16 = 32;
+    pub const HAS_PORTS: u16 = 16;
 }
 
 /// One owner name with its addresses.

@@ -112,9 +112,7 @@ const fn name_flags(kind: NameKind) -> u16 {
         NameKind::Empty => flags::EMPTY,
         NameKind::ClusterIp | NameKind::Endpoint => flags::HAS_PORTS,
         NameKind::Headless => flags::HAS_PORTS | flags::HAS_ALL_CHILDREN,
-        NameKind::Alias => {
-            flags::AGENT_ONLY | flags::HAS_ALL_CHILDREN | flags::HAS_NO_GRANDCHILDREN
-        }
+        NameKind::Alias => flags::AGENT_ONLY | flags::HAS_ALL_CHILDREN,
         NameKind::Unknown => flags::AGENT_ONLY,
     }
 }
@@ -164,7 +162,8 @@ pub fn zone(zone: &ClusterZone) -> Option<Zone> {
 }
 
 fn zone_flags(zone: &ClusterZone, length: usize) -> u32 {
-    let is_comparable = length <= size_of::<[u64; SUFFIX_WORDS]>();
+    // Folding makes `_` equal to another octet.
+    let is_comparable = length <= size_of::<[u64; SUFFIX_WORDS]>() && !zone.name.contains('_');
     let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
     flag(zone.is_complete && is_comparable, zone::flags::COMPLETE)
         | flag(zone.shuffles, zone::flags::ROTATES)

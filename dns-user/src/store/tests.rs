@@ -134,6 +134,25 @@ fn an_earlier_agents_zone_goes_before_new_names_come() {
     assert!(installed.freed_over.borrow().is_empty());
 }
 
+/// While the map lacks a name, the kernel must not say that others do not exist.
+#[test]
+fn a_name_that_is_owed_ends_denials() {
+    let installed = Installed::default();
+    let mut store = Store::new(installed.clone());
+    store.reconcile(&table(&[("web", 1)])).unwrap();
+    assert!(installed.is_complete.get());
+    installed.is_full.set(true);
+    let wanted = table(&[("web", 1), ("new", 2)]);
+    store.apply(&[Change::Put(records("new", 2))]);
+    assert!(!installed.is_complete.get(), "it lacks a name");
+    store.apply(&[Change::Zone(wanted.zone.clone())]);
+    assert!(!installed.is_complete.get(), "and still does");
+    installed.is_full.set(false);
+    store.retry(&wanted);
+    assert!(installed.is(&[("new", 2), ("web", 1)]));
+    assert!(installed.is_complete.get());
+}
+
 #[test]
 fn changes_are_applied_in_their_order() {
     let installed = Installed::default();
