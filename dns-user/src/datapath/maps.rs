@@ -138,20 +138,20 @@ impl Zones {
             encoded
         });
         let Some(wanted) = wanted else {
-            return self.write(Zone { length: 0, ..installed });
+            return self.write(&Zone { length: 0, ..installed });
         };
         if (installed.length, installed.name) != (wanted.length, wanted.name) {
-            self.write(Zone { length: 0, ..installed })?;
-            self.write(Zone { length: 0, ..wanted })?;
+            self.write(&Zone { length: 0, ..installed })?;
+            self.write(&Zone { length: 0, ..wanted })?;
         }
-        self.write(wanted)
+        self.write(&wanted)
     }
 
     fn get(&self) -> Result<Zone> {
         self.0.get(&CLUSTER_ZONE, 0).context("cannot read ZONES")
     }
 
-    fn write(&mut self, zone: Zone) -> Result<()> {
+    fn write(&mut self, zone: &Zone) -> Result<()> {
         self.0.set(CLUSTER_ZONE, zone, 0).context("cannot write ZONES")
     }
 
