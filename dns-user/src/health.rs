@@ -126,6 +126,10 @@ impl Health {
         let parts = [
             (state.synced, "objects are not listed yet"),
             (state.datapath != DatapathState::Pending, "programs are not attached yet"),
+            (
+                state.datapath != DatapathState::Attached || state.lease_renewed_at.is_some(),
+                "the programs may not answer yet",
+            ),
             (state.sockets_open, "DNS sockets are not open yet"),
         ];
         parts.into_iter().filter(|(there, _)| !there).map(|(_, missing)| missing).collect()
@@ -148,6 +152,10 @@ mod tests {
         health.set_datapath(DatapathState::Off);
         assert_eq!(health.missing(), ["DNS sockets are not open yet"]);
         health.set_sockets_open(true);
+        assert!(health.missing().is_empty());
+        health.set_datapath(DatapathState::Attached);
+        assert_eq!(health.missing(), ["the programs may not answer yet"]);
+        health.renew_lease();
         assert!(health.missing().is_empty());
     }
 

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dns_ebpf::layout::maps;
 use harness::{
     client::UdpClient,
     node::LOCAL_IP,
@@ -41,7 +42,7 @@ pub fn change_a_manifest(rig: &Rig<'_>) -> bool {
 
 /// Shows one entry as `bpftool map dump` shows it.
 pub fn dump_an_entry(rig: &Rig<'_>) -> bool {
-    let pin = rig.agent.pin_dir().join("v1/NAMES");
+    let pin = rig.agent.pins().map(maps::NAMES);
     let mut command = std::process::Command::new("bpftool");
     let text = run_ok(command.args(["map", "dump", "pinned"]).arg(&pin));
     // Entries stand one after the other, each in braces at the same depth.

@@ -2,6 +2,7 @@
 
 use std::{fs, net::SocketAddr, path::Path};
 
+use dns_ebpf::layout::maps;
 use dns_user::datapath::{maps::PinnedMaps, pins::Pins};
 use harness::{
     agent::Agent,
@@ -46,13 +47,15 @@ impl<'node> Rig<'node> {
     /// Prints how to play with it.
     pub fn explain(&self) {
         let pins = self.agent.pin_dir().display();
+        let names = self.agent.pins().map(maps::NAMES);
+        let names = names.display();
         let (pod, node) = (self.pods[0].namespace().name(), self.node.namespace().name());
         println!(
             "\nThe rig stays up. In another shell:\n\
              \n  nsenter --net=/run/netns/{pod} dig +nocookie @{LOCAL_IP} web.shop.svc.cluster.local\
              \n  nsenter --net=/run/netns/{node} nodedns status --pin-dir {pins}\
              \n  nodedns dump --pin-dir {pins}\
-             \n  bpftool map dump pinned {pins}/v1/NAMES\
+             \n  bpftool map dump pinned {names}\
              \n  nsenter --net=/run/netns/{node} curl -s {LOCAL_IP}:9253/metrics\
              \n  $EDITOR {}/shop.yaml\
              \n\n(nodedns is target/debug/nodedns.) Press Enter to take it down.",
