@@ -117,6 +117,7 @@ mod tests {
         expect("/ready", "503", "programs are not attached yet; DNS sockets are not open yet")
             .await;
         health.set_datapath(DatapathState::Attached);
+        health.renew_lease();
         health.set_sockets_open(true);
         expect("/ready", "200", "\r\n\r\nOK").await;
         health.renew_lease();
