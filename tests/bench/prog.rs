@@ -123,7 +123,10 @@ fn cases() -> Vec<Case> {
         answered("NODATA, asked for A", octets(SIX, qtype::A)),
         answered("NODATA, EDNS", edns(NAME_36, qtype::AAAA)),
         passed_on("miss: a foreign name", octets("www.example.com", qtype::A)),
-        passed_on("miss: an odd type", octets(NAME_36, qtype::ANY)),
+        answered("NODATA of another type", octets(NAME_36, qtype::ANY)),
+        answered("NXDOMAIN, no ancestor asked", octets("nosuch.svc.cluster.local", qtype::A)),
+        answered("NXDOMAIN, ancestor absent", octets("x.nosuch.prod.svc.cluster.local", qtype::A)),
+        passed_on("miss: an odd type", octets(NAME_36, qtype::SRV)),
         passed_on("not ours: TCP", tcp.octets()),
         passed_on("not ours: another address", other.octets()),
     ]
