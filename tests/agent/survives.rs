@@ -32,13 +32,23 @@ fn names_are_answered_without_coredns_and_without_the_api_server() {
     let answer = || Some(vec!["10.96.7.1".to_owned()]);
     rig.cluster.kubernetes.apply_global(&mk_namespace("shop"));
     rig.cluster.kubernetes.apply(&mk_service("shop", "web", "10.96.7.1", &["http:80/TCP"]));
+    let outside = mk_external_name_service("shop", "outside", "www.example.com");
+    rig.cluster.kubernetes.apply(&outside);
     wait_until("the kernel answers", LIMIT, || rig.ask_kernel(name, qtype::A) == answer());
+    let alias = "outside.shop.svc.cluster.local";
+    let resolved = || rig.ask(alias, qtype::A).answers();
+    wait_until("the alias is resolved", LIMIT, || {
+        resolved() == ["www.example.com.", "192.0.2.80"]
+    });
     assert_eq!(rig.ask("www.example.com", qtype::A).answers(), ["192.0.2.80"], "by CoreDNS");
 
     rig.cluster.coredns.process().kill9();
     assert_eq!(rig.ask_kernel(name, qtype::A), answer(), "without CoreDNS");
-    let response = rig.ask("www.example.net", qtype::A).message();
-    assert_eq!(response.metadata.response_code, ResponseCode::ServFail, "not silence");
+    for name in ["www.example.net", alias] {
+        let response = rig.ask(name, qtype::A).message();
+        assert_eq!(response.metadata.response_code, ResponseCode::ServFail, "{name}: not silence");
+        assert_eq!(response.answers, [], "{name}");
+    }
 
     // The Service goes while nobody watches; the next agent must find out.
     rig.agent.kill9();

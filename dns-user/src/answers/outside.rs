@@ -41,15 +41,12 @@ impl Pending {
         &self.target
     }
 
-    /// Returns the response, given that to [`Self::target_query`]; None for it is
-    /// silence, which to CoreDNS is like any other response without an answer.
-    /// Returns None when upstream's response has what is not understood here: then
-    /// the client's query is to be forwarded as it is.
-    pub fn complete(self, upstream: Option<&[u8]>) -> Option<Vec<u8>> {
-        let (records, is_truncated) = match upstream {
-            Some(upstream) => (read_answers(upstream)?, Header::parse(upstream)?.flags & TC != 0),
-            None => (Vec::new(), false),
-        };
+    /// Returns the response, given that of CoreDNS to [`Self::target_query`]. None
+    /// when that has what is not understood here: then the client's query is to be
+    /// forwarded as it is.
+    pub fn complete(self, upstream: &[u8]) -> Option<Vec<u8>> {
+        let is_truncated = Header::parse(upstream)?.flags & TC != 0;
+        let records = read_answers(upstream)?;
         let mut reply = self.outside.into_reply(records, is_truncated);
         if self.shuffles {
             reply.shuffle(&mut rand::rng());

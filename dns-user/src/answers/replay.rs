@@ -242,7 +242,7 @@ fn answers_are_those_of_coredns() {
                 // One of them had nobody to ask.
                 let is_alone = vector.profile == "pods-verified-bare";
                 let upstream = respond_outside(pending.target_query(), is_alone);
-                pending.complete(Some(&upstream)).unwrap()
+                pending.complete(&upstream).unwrap()
             }
             Decision::Forwarded => {
                 forwarded.push(vector.id);

@@ -65,11 +65,12 @@ pub struct Schedule {
 
 impl Default for Schedule {
     /// The second attempt comes well after a response from another node, the
-    /// later ones are for lost datagrams; the end is CoreDNS's own.
+    /// later ones are for lost datagrams. The end is a second after CoreDNS's own:
+    /// its `forward` starts attempts of 2 s for 5 s, and then says SERVFAIL.
     fn default() -> Self {
         const FURTHER: [Duration; 3] =
             [Duration::from_millis(150), Duration::from_secs(1), Duration::from_millis(2500)];
-        Self { further_attempts: &FURTHER, deadline: Duration::from_secs(5) }
+        Self { further_attempts: &FURTHER, deadline: Duration::from_secs(7) }
     }
 }
 

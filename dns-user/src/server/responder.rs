@@ -9,7 +9,7 @@ use std::{
 use crate::{
     answers::{self, Arrival, Decision, Family, Pending, Transport},
     cluster::Cluster,
-    forward::{ForwardError, Forwarder},
+    forward::Forwarder,
     metrics::{Metrics, Plugin, ServerLabels, server_label},
 };
 
@@ -76,17 +76,18 @@ impl Responder {
     pub(super) async fn forward(&self, query: &[u8], mut undecided: Undecided) -> Vec<u8> {
         if let Some(pending) = undecided.pending.take() {
             let target = pending.target_query();
-            let upstream = match self.forwarder.forward(target, undecided.transport).await {
-                Ok(response) => Some(response),
-                // As if CoreDNS had waited for it.
-                Err(ForwardError::NoResponse) => None,
+            match self.forwarder.forward(target, undecided.transport).await {
+                Ok(upstream) => {
+                    if let Some(response) = pending.complete(&upstream) {
+                        return self.count(undecided, response, Plugin::Kubernetes);
+                    }
+                }
+                // Whether the target has addresses is not known: an alias alone would
+                // say that it has none.
                 Err(error) => {
                     tracing::debug!(%error, "query failed");
                     return self.fail(query, undecided);
                 }
-            };
-            if let Some(response) = pending.complete(upstream.as_deref()) {
-                return self.count(undecided, response, Plugin::Kubernetes);
             }
         }
         match self.forwarder.forward(query, undecided.transport).await {

@@ -23,7 +23,7 @@ use crate::{
     metrics::Metrics,
     objects::{
         Event, Kind,
-        builders::{mk_config_map, mk_namespace, mk_service, mk_slice},
+        builders::{mk_external_name, mk_config_map, mk_namespace, mk_service, mk_slice},
     },
     state::State,
 };
@@ -41,6 +41,12 @@ const HIT_RESPONSE: &[u8] = b"\x12\x34\x85\0\0\x01\0\x01\0\0\0\0\
 /// A query that only CoreDNS can answer.
 const MISS: &[u8] = b"\x56\x78\x01\0\0\x01\0\0\0\0\0\0\x02ns\x03dns\x04test\0\0\x01\0\x01";
 
+/// A query for A of `ext.prod.svc.test`, an alias that leads out of the cluster,
+/// and that for its target.
+const ALIAS: &[u8] =
+    b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03ext\x04prod\x03svc\x04test\0\0\x01\0\x01";
+const TARGET: &[u8] = b"\x01\0\0\x01\0\0\0\0\0\0\x01x\x03org\0\0\x01\0\x01";
+
 struct Rig {
     udp: SocketAddr,
     tcp: SocketAddr,
@@ -56,15 +62,20 @@ impl Drop for Rig {
 }
 
 fn mk_rig(upstreams: &[SocketAddr]) -> Rig {
+    mk_rig_with(upstreams, SCHEDULE)
+}
+
+fn mk_rig_with(upstreams: &[SocketAddr], schedule: Schedule) -> Rig {
     let mut state = State::new(None);
     let corefile = ". {\n kubernetes test {\n ttl 30\n }\n}";
-    for (kind, object) in [
-        (Kind::Namespace, mk_namespace("prod")),
-        (Kind::Service, mk_service("prod/web", "10.0.0.1")),
-        (Kind::EndpointSlice, mk_slice("prod/web", "web", "")),
-        (Kind::ConfigMap, mk_config_map(corefile)),
+    let services = vec![mk_service("prod/web", "10.0.0.1"), mk_external_name("prod/ext", "x.org")];
+    for (kind, objects) in [
+        (Kind::Namespace, vec![mk_namespace("prod")]),
+        (Kind::Service, services),
+        (Kind::EndpointSlice, vec![mk_slice("prod/web", "web", "")]),
+        (Kind::ConfigMap, vec![mk_config_map(corefile)]),
     ] {
-        state.apply(Event::Listed(kind, vec![object]), 0);
+        state.apply(Event::Listed(kind, objects), 0);
     }
     let cluster = Arc::clone(state.cluster());
     let sockets = Sockets::bind(&[Ipv4Addr::LOCALHOST.into()], 0).unwrap();
@@ -72,7 +83,7 @@ fn mk_rig(upstreams: &[SocketAddr]) -> Rig {
     let health = Arc::new(Health::new(PATIENCE));
     let metrics = Arc::new(Metrics::new(Arc::clone(&cluster), health, Arc::default(), udp));
     let (_, upstreams) = watch::channel(Arc::from(upstreams));
-    let forwarder = Forwarder::new(upstreams, vec![udp], SCHEDULE, metrics.upstream());
+    let forwarder = Forwarder::new(upstreams, vec![udp], schedule, metrics.upstream());
     let responder = Arc::new(Responder::new(cluster, Arc::new(forwarder), Arc::clone(&metrics)));
     let server = tokio::spawn(sockets.serve(Arc::clone(&responder)));
     Rig { udp, tcp, responder, metrics, server }
@@ -180,6 +191,34 @@ async fn nobody_upstream_is_servfail() {
     let text = rig.metrics.encode().unwrap();
     assert!(text.contains("nodedns_upstream_failures_total{reason=\"no_endpoints\"} 2"), "{text}");
     assert!(text.contains("rcode=\"SERVFAIL\",plugin=\"\"} 1"), "{text}");
+}
+
+#[tokio::test]
+async fn alias_is_answered_alone_only_when_upstream_says_so() {
+    const SOON: Schedule = Schedule { further_attempts: &[], deadline: Duration::from_millis(50) };
+    let upstream = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = upstream.local_addr().unwrap();
+    let servfail = [&ALIAS[..2], b"\x81\x02", &ALIAS[4..]].concat();
+    let refusing = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+    for (case, upstreams) in [("silent", vec![address]), ("down", vec![refusing]), ("none", vec![])]
+    {
+        let rig = mk_rig_with(&upstreams, SOON);
+        let client = mk_client(rig.udp).await;
+        client.send(ALIAS).await.unwrap();
+        assert_eq!(receive(&client).await.0, servfail, "{case}");
+    }
+    let (lost, _) = receive(&upstream).await;
+    assert_eq!(lost[2..], *TARGET);
+    let rig = mk_rig(&[address]);
+    let client = mk_client(rig.udp).await;
+    client.send(ALIAS).await.unwrap();
+    let (query, from) = receive(&upstream).await;
+    assert_eq!(query[2..], *TARGET);
+    let mut failed = query;
+    failed[2..4].copy_from_slice(b"\x81\x82");
+    upstream.send_to(&failed, from).await.unwrap();
+    let (alone, _) = receive(&client).await;
+    assert_eq!(alone[2..8], *b"\x85\0\0\x01\0\x01", "NOERROR with the alias");
 }
 
 #[tokio::test]
