@@ -29,6 +29,7 @@ use crate::{
         maps::{Counters, KernelAnswers},
         mode::{Features, Mode},
         pins::Pins,
+        remarks::Remarks,
     },
     forward::{Forwarder, Schedule},
     health::{DatapathState, Health},
@@ -121,18 +122,21 @@ async fn start(config: Config, tasks: &mut JoinSet<Result<()>>) -> Result<Arc<Fo
     let forwarder =
         Arc::new(Forwarder::new(upstreams, own, Schedule::default(), metrics.upstream()));
     serve(tasks, &config, cluster, Arc::clone(&forwarder), &metrics, &health)?;
-    let store = match datapath {
+    let (store, remarks) = match datapath {
         None => {
             health.set_datapath(DatapathState::Off);
-            None
+            (None, None)
         }
         Some(datapath) => {
-            Some(run_datapath(tasks, &config, datapath, &metrics, &health, is_filled.clone())?)
+            let is_filled = is_filled.clone();
+            let maps = run_datapath(tasks, &config, datapath, &metrics, &health, is_filled)?;
+            (Some(maps.0), Some(maps.1))
         }
     };
     tasks.spawn(note_synced(Arc::clone(&health), is_filled));
     let upstream = config.upstream.clone();
-    let pipeline = Pipeline { state, store, upstream, servers, pods, health, filled };
+    let pipeline =
+        Pipeline { state, store, remarks, said: None, upstream, servers, pods, health, filled };
     tasks.spawn(pipeline.run(received));
     tasks.spawn(run_source(config, events, pods_wanted, sources));
     Ok(forwarder)
@@ -219,7 +223,7 @@ fn serve(
     Ok(())
 }
 
-/// Starts what keeps the kernel's side going; returns the store that fills it.
+/// Starts what keeps the kernel's side going; returns what fills it.
 fn run_datapath(
     tasks: &mut JoinSet<Result<()>>,
     config: &Config,
@@ -227,15 +231,15 @@ fn run_datapath(
     metrics: &Metrics,
     health: &Arc<Health>,
     is_filled: watch::Receiver<bool>,
-) -> Result<Store<KernelAnswers>> {
-    let Loaded { mut ebpf, answers, lease, counters, .. } = loaded;
+) -> Result<(Store<KernelAnswers>, Remarks)> {
+    let Loaded { mut ebpf, answers, lease, counters, remarks, .. } = loaded;
     tasks.spawn(ProgramLog::new(&mut ebpf)?.run());
     count_datapath(metrics, counters);
     let attachments = Attachments::new(Programs::new(ebpf, pins, mode), lock);
     let interfaces = config.interfaces.clone();
     tasks.spawn(lease::keep(lease, config.staleness_limit, Arc::clone(health), is_filled.clone()));
     tasks.spawn(attach::keep(attachments, interfaces, Arc::clone(health), is_filled));
-    Ok(Store::new(answers))
+    Ok((Store::new(answers), remarks))
 }
 
 fn count_datapath(metrics: &Metrics, counters: Counters) {

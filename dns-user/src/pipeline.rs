@@ -19,8 +19,15 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
-    clock::unix_s, config::Upstream, datapath::maps::KernelAnswers, health::Health, objects::Event,
-    source::PodReceiver, state::State, store::Store, upstreams,
+    clock::unix_s,
+    config::Upstream,
+    datapath::{maps::KernelAnswers, remarks::Remarks},
+    health::Health,
+    objects::Event,
+    source::PodReceiver,
+    state::State,
+    store::Store,
+    upstreams,
 };
 
 /// How often changes that failed may be tried again.
@@ -35,6 +42,10 @@ pub struct Pipeline {
     pub state: State,
     /// The kernel's maps, unless there is no datapath.
     pub store: Option<Store<KernelAnswers>>,
+    /// What `nodedns status` is to say of them.
+    pub remarks: Option<Remarks>,
+    /// What it says already; None when that is not known.
+    pub said: Option<Vec<String>>,
     /// Where the upstream servers come from.
     pub upstream: Upstream,
     /// The upstream servers as they are.
@@ -80,6 +91,7 @@ impl Pipeline {
         } else {
             self.fill()?;
         }
+        self.say();
         if !changes.is_empty() {
             debug!(changes = changes.len(), took = ?began.elapsed(), "answers changed");
         }
@@ -95,6 +107,21 @@ impl Pipeline {
         info!(names = cluster.table.names.len(), "every kind has been listed");
         self.filled.send_replace(true);
         Ok(())
+    }
+
+    /// Writes the remarks, if they are others than before.
+    fn say(&mut self) {
+        let Some(remarks) = &mut self.remarks else { return };
+        let now = self.state.remarks();
+        if self.said.as_ref() != Some(&now) {
+            self.said = match remarks.set(&now) {
+                Ok(()) => Some(now),
+                Err(reason) => {
+                    warn!("{reason:#}");
+                    None
+                }
+            };
+        }
     }
 
     fn retry(&mut self) {

@@ -37,9 +37,7 @@ fn names_are_answered_without_coredns_and_without_the_api_server() {
     wait_until("the kernel answers", LIMIT, || rig.ask_kernel(name, qtype::A) == answer());
     let alias = "outside.shop.svc.cluster.local";
     let resolved = || rig.ask(alias, qtype::A).answers();
-    wait_until("the alias is resolved", LIMIT, || {
-        resolved() == ["www.example.com.", "192.0.2.80"]
-    });
+    wait_until("the alias is resolved", LIMIT, || resolved() == ["www.example.com.", "192.0.2.80"]);
     assert_eq!(rig.ask("www.example.com", qtype::A).answers(), ["192.0.2.80"], "by CoreDNS");
 
     rig.cluster.coredns.process().kill9();

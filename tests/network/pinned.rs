@@ -54,6 +54,49 @@ fn a_restarted_agent_renews_the_lease() {
     });
 }
 
+fn corefile(lines: &str) -> String {
+    let map = "{apiVersion: v1, kind: ConfigMap, metadata: {namespace: kube-system, name: coredns}";
+    format!("{map}, data: {{Corefile: {lines:?}}}}}\n")
+}
+
+/// A zone that is left to CoreDNS, and a Corefile that does not count, are said in
+/// the log, by the metric and by `status`, which needs no agent for it.
+#[test]
+fn what_is_left_to_coredns_is_said() {
+    let Some(rig) = rig("left", &[]) else { return };
+    rig.manifests.write("corefile.yaml", &corefile(". {\n kubernetes cluster.local\n}\n"));
+    let agent = rig.start(&[]);
+    let remarks = || agent.status()["remarks"].clone();
+    let zones = || agent.status()["zones"].as_array().map(Vec::len);
+    assert_eq!((remarks(), zones()), (serde_json::json!([]), Some(1)));
+    let metric = "nodedns_zone_forwarded{zone=\"cluster.local.\",reason=\"plugin\"}";
+
+    // Read by nobody before it is whole: the last good one counts.
+    rig.manifests.write("corefile.yaml", &corefile(". {\n kubernetes cluster.local\n"));
+    wait_until("status says it does not count", SOON, || remarks() != serde_json::json!([]));
+    let said = remarks()[0].as_str().unwrap().to_owned();
+    assert!(said.starts_with("the last good Corefile counts: "), "{said}");
+    assert!(said.contains("does not parse"), "{said}");
+    let query = Query::new("web.shop.svc.cluster.local", qtype::A);
+    let (response, outcome) = agent.counted(|| ask(rig.pod.namespace(), SERVER, &query));
+    assert_eq!(outcome, once(&[Outcome::AnswerA]), "{response}");
+    assert!(agent.process().output().contains("the last good settings stay"));
+    assert!(!agent.metrics().contains_key(metric));
+
+    let left = ". {\n rewrite name a b\n kubernetes cluster.local\n}\n";
+    rig.manifests.write("corefile.yaml", &corefile(left));
+    wait_until("the zone is left to CoreDNS", SOON, || agent.metrics().contains_key(metric));
+    wait_until("the kernel has no zone", SOON, || zones() == Some(0));
+    let said = remarks();
+    assert_eq!(said.as_array().map(Vec::len), Some(1), "{said}");
+    let text = said[0].as_str().unwrap().to_owned();
+    assert!(text.starts_with("cluster.local. is left to CoreDNS (plugin): "), "{text}");
+    assert!(text.contains("rewrite"), "{text}");
+    assert!(agent.process().output().contains("the zone is left to CoreDNS: "));
+    agent.kill9();
+    assert_eq!(remarks(), said, "without an agent");
+}
+
 /// What cannot be is counted, said in the agent's log, seldom, and passed up.
 #[test]
 fn the_impossible_is_logged_and_passed_up() {

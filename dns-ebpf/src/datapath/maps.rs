@@ -10,11 +10,12 @@ use aya_ebpf::{
 use dns_ebpf::{
     answer::Maps,
     layout::{
-        NAMES_MAX, ZONES_MAX,
+        NAMES_MAX, REMARKS_MAX, ZONES_MAX,
         epoch::Epoch,
         key::{NameKey, Seed},
         name_entry::NameEntry,
         outcome::{self, Outcome},
+        remark::Remark,
         settings::{Lease, Settings},
         zone::Zone,
     },
@@ -43,6 +44,8 @@ static LEASE: Array<Lease, 1> = Array::new();
 static EPOCH: Array<Epoch, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<u64, { outcome::COUNTERS as usize }> = PerCpuArray::new();
+#[btf_map]
+static REMARKS: Array<Remark, { REMARKS_MAX as usize }> = Array::new();
 /// When the last message was logged, `CLOCK_MONOTONIC` in nanoseconds.
 #[btf_map]
 static LOGGED_AT: Array<u64, 1> = Array::new();

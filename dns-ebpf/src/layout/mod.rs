@@ -9,12 +9,13 @@ pub mod epoch;
 pub mod key;
 pub mod name_entry;
 pub mod outcome;
+pub mod remark;
 pub mod settings;
 pub mod zone;
 
 /// Version of everything in this module; stands in SETTINGS and in the path
 /// of the pins, so that agents of two versions never share a map.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// One octet of printable text. Its BTF integer is marked CHAR by the agent's
 /// build script, so that `bpftool map dump` prints an array of it as a string.
@@ -34,11 +35,13 @@ pub mod maps {
     pub const EPOCH: &str = "EPOCH";
     /// [`super::outcome::counter`] -> count, for each CPU.
     pub const COUNTERS: &str = "COUNTERS";
+    /// A few [`super::remark::Remark`]s.
+    pub const REMARKS: &str = "REMARKS";
     /// Benchmarks only, and never pinned: how many names were drawn, then the first
     /// labels, of eight octets, that are drawn.
     pub const DRAWS: &str = "DRAWS";
     /// All that are pinned.
-    pub const ALL: [&str; 6] = [NAMES, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS];
+    pub const ALL: [&str; 7] = [NAMES, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS, REMARKS];
 }
 
 /// Names of the programs.
@@ -75,6 +78,8 @@ pub const NAMES_MAX: u32 = 262_144;
 pub const LOCAL_IPS: usize = 4;
 /// Entries of ZONES.
 pub const ZONES_MAX: u32 = 8;
+/// Entries of REMARKS.
+pub const REMARKS_MAX: u32 = 8;
 
 #[cfg(feature = "user")]
 mod pod {
@@ -90,4 +95,6 @@ mod pod {
     unsafe impl aya::Pod for super::settings::Lease {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::epoch::Epoch {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::remark::Remark {}
 }

@@ -17,6 +17,7 @@ use super::{
     maps::{Counters, KernelAnswers, LeaseMap, Names, Zones, settings},
     mode::Features,
     pins::Pins,
+    remarks::Remarks,
 };
 
 /// How the programs are loaded.
@@ -54,6 +55,8 @@ pub struct Loaded {
     pub lease: LeaseMap,
     /// COUNTERS.
     pub counters: Counters,
+    /// REMARKS.
+    pub remarks: Remarks,
     /// SETTINGS; open for as long as programs may be loaded that use it.
     _settings: Array<MapData, Settings>,
 }
@@ -98,6 +101,7 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
         ),
         lease: LeaseMap::new(take(&mut ebpf, maps::LEASE)?)?,
         counters: Counters::new(take(&mut ebpf, maps::COUNTERS)?)?,
+        remarks: Remarks::new(take(&mut ebpf, maps::REMARKS)?)?,
         _settings: settings,
         ebpf,
     };

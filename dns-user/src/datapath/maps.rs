@@ -13,7 +13,7 @@ use dns_ebpf::layout::{
 
 use tracing::warn;
 
-use super::{encode, epoch::EpochWriter, pins::Pins};
+use super::{encode, epoch::EpochWriter, pins::Pins, remarks::Remarks};
 use crate::{
     answers::Family,
     records::{ClusterZone, NameRecords},
@@ -297,6 +297,8 @@ pub struct PinnedMaps {
     pub lease: LeaseMap,
     /// COUNTERS.
     pub counters: Counters,
+    /// REMARKS.
+    pub remarks: Remarks,
 }
 
 impl PinnedMaps {
@@ -308,6 +310,7 @@ impl PinnedMaps {
             zones: Zones::new(pins.open(maps::ZONES)?)?,
             lease: LeaseMap::new(pins.open(maps::LEASE)?)?,
             counters: Counters::new(pins.open(maps::COUNTERS)?)?,
+            remarks: Remarks::new(pins.open(maps::REMARKS)?)?,
             settings,
         })
     }

@@ -13,6 +13,7 @@ pub mod logs;
 pub mod maps;
 pub mod mode;
 pub mod pins;
+pub mod remarks;
 
 /// The BPF object, built from `dns-ebpf` together with this crate; empty when
 /// the machine that built it had no BPF toolchain.

@@ -1,9 +1,9 @@
 //! Where maps and links stay while no agent runs.
 //!
 //! ```text
-//! PIN_DIR/v2/NAMES, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS
-//! PIN_DIR/v2/links/IFINDEX      what holds a program on tcx or in XDP
-//! PIN_DIR/v2/filters/IFINDEX    a program that is on the clsact qdisc as well
+//! PIN_DIR/v3/NAMES, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS, REMARKS
+//! PIN_DIR/v3/links/IFINDEX      what holds a program on tcx or in XDP
+//! PIN_DIR/v3/filters/IFINDEX    a program that is on the clsact qdisc as well
 //! ```
 //! The folder carries the layout's version, so agents of two versions never
 //! share a map.
@@ -17,12 +17,13 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, Map, MapData, MapInfo};
 use dns_ebpf::layout::{
-    LAYOUT_VERSION, ZONES_MAX,
+    LAYOUT_VERSION, REMARKS_MAX, ZONES_MAX,
     epoch::Epoch,
     key::NameKey,
     maps,
     name_entry::NameEntry,
     outcome::COUNTERS,
+    remark::Remark,
     settings::{Lease, Settings},
     zone::Zone,
 };
@@ -123,6 +124,7 @@ impl Pins {
             (maps::LEASE, 4, size_of::<Lease>(), 1),
             (maps::EPOCH, 4, size_of::<Epoch>(), 1),
             (maps::COUNTERS, 4, size_of::<u64>(), COUNTERS),
+            (maps::REMARKS, 4, size_of::<Remark>(), REMARKS_MAX),
         ];
         for (name, key, value, entries) in shapes {
             let info = MapInfo::from_pin(self.map(name)).ok()?;

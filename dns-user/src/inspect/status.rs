@@ -24,6 +24,8 @@ struct Status {
     local_ips: Vec<IpAddr>,
     zones: Vec<ZoneStatus>,
     names: usize,
+    /// Such as which zone is left to CoreDNS, and why.
+    remarks: Vec<String>,
     lease: LeaseStatus,
     links: Vec<LinkStatus>,
     /// Outcome -> packets since the maps were made.
@@ -84,6 +86,7 @@ fn read(pins: &Pins) -> Result<Status> {
             })
             .collect(),
         names: maps.names.entries().count(),
+        remarks: maps.remarks.all()?,
         lease: LeaseStatus {
             agent_alive: lease.alive_until_ns > now_ns,
             serves_for_s: i64::try_from(serves_for_ns.div_euclid(1_000_000_000))
@@ -111,7 +114,7 @@ fn link_name(ifindex: u32) -> Option<String> {
 }
 
 fn text(status: &Status) -> String {
-    let Status { layout_version, local_ips, zones, names, lease, links, packets } = status;
+    let Status { layout_version, local_ips, zones, names, remarks, lease, links, packets } = status;
     let mut text = String::new();
     let ips: Vec<_> = local_ips.iter().map(ToString::to_string).collect();
     let mut line = |what: &str, value: String| {
@@ -124,6 +127,9 @@ fn text(status: &Status) -> String {
         line("zone", format!("{name}. ttl {ttl_s} s, serial {serial}"));
     }
     line("names", names.to_string());
+    for remark in remarks {
+        line("remark", remark.clone());
+    }
     line("agent", if lease.agent_alive { "alive" } else { "silent" }.to_owned());
     line(
         "lease",

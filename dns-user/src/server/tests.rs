@@ -23,7 +23,7 @@ use crate::{
     metrics::Metrics,
     objects::{
         Event, Kind,
-        builders::{mk_external_name, mk_config_map, mk_namespace, mk_service, mk_slice},
+        builders::{mk_config_map, mk_external_name, mk_namespace, mk_service, mk_slice},
     },
     state::State,
 };

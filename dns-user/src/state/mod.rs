@@ -93,6 +93,17 @@ impl State {
         self.corefile_error.as_deref()
     }
 
+    /// Returns what is to be known of the answers of now, a sentence each.
+    pub fn remarks(&self) -> Vec<String> {
+        let cluster = self.read();
+        let left = cluster.left().map(|LeftZone { zone, cause, reason }| {
+            format!("{zone}. is left to CoreDNS ({}): {reason}", cause.label())
+        });
+        let error = self.corefile_error.iter();
+        let error = error.map(|reason| format!("the last good Corefile counts: {reason}"));
+        left.into_iter().chain(error).collect()
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Cluster> {
         self.cluster.read().unwrap_or_else(PoisonError::into_inner)
     }
