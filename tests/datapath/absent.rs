@@ -109,10 +109,12 @@ fn a_silent_agent_denies_nothing() {
 fn nothing_is_denied_while_names_change() {
     let frame = |name| Frame::with_query(&Query::new(name, qtype::A)).octets();
     let mut host = Host::new(&names());
-    for (changes, expect) in
-        [(2, Ok(Outcome::NxdomainA)), (3, Err(Outcome::Changing)), (4, Ok(Outcome::NxdomainA))]
+    let (denied, changing) = (Ok(Outcome::NxdomainA), Err(Outcome::Changing));
+    for (changes, growth, expect) in
+        [(2, 0, denied), (3, 0, changing), (4, 0, denied), (4, 1, changing), (4, 2, changing)]
     {
-        host.changes = changes;
+        host.growth = growth;
+        host.changes.set(changes);
         let absent = host.outcome(&mut frame("nosuch.prod.svc.cluster.local"));
         assert_eq!(absent, Some(expect), "{changes}");
         let present = host.outcome(&mut frame("one.prod.svc.cluster.local"));

@@ -17,6 +17,8 @@ mod answered;
 mod budget;
 mod counted;
 mod expected;
+mod full;
 mod passed_on;
+mod race;
 mod random;
 mod subject;

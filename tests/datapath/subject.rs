@@ -2,6 +2,7 @@
 //! programs.
 
 use std::{
+    cell::Cell,
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
@@ -114,7 +115,8 @@ pub fn longest() -> String {
     format!("{}.{}", "l".repeat(63), "m".repeat(rest))
 }
 
-fn zone() -> ClusterZone {
+/// The zone of all names.
+pub fn zone() -> ClusterZone {
     ClusterZone {
         name: ZONE.to_owned(),
         is_complete: true,
@@ -134,7 +136,9 @@ pub struct Host {
     pub names: HashMap<NameKey, NameEntry>,
     settings: Settings,
     /// As [`dns_ebpf::layout::epoch::Epoch::changes`].
-    pub changes: u64,
+    pub changes: Cell<u64>,
+    /// By how much that grows each time it is read.
+    pub growth: u64,
     zone: Zone,
     lease: Lease,
 }
@@ -154,7 +158,8 @@ impl Host {
         Self {
             names: names.iter().map(entry).collect(),
             settings: encode::settings(SEED, &LOCAL_IPS).expect("few addresses"),
-            changes: 0,
+            changes: Cell::new(0),
+            growth: 0,
             zone: encode::zone(&zone()).expect("a zone that fits"),
             lease: Lease { alive_until_ns: u64::MAX, serve_until_ns: u64::MAX },
         }
@@ -227,7 +232,7 @@ impl<'a> Maps<'a> for HostMaps<'a> {
     }
 
     fn changes(self) -> Option<u64> {
-        Some(self.0.changes)
+        Some(self.0.changes.replace(self.0.changes.get() + self.0.growth))
     }
 
     fn random(self) -> u32 {

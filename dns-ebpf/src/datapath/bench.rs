@@ -3,7 +3,7 @@
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use dns_ebpf::{
-    answer::{Answered, Buffer as _, Maps as _, answer},
+    answer::{Answered, Buffer, Maps as _, answer},
     wire::{
         frame::{self, DNS, Datagram, NAME},
         query::OPT,
@@ -108,12 +108,13 @@ pub fn restore(skb: Skb, answered: &Answered) {
     }
 }
 
+/// Does so once.
 #[inline(always)]
-fn restore_once(skb: Skb, answered: &Answered) -> Option<()> {
+pub fn restore_once<B: Buffer>(buffer: B, answered: &Answered) -> Option<()> {
     let Answered { query, datagram: Datagram { length, shift }, outcome: _ } = *answered;
-    skb.resize(shift + DNS + length);
-    frame::turn_around(skb.packet(), shift, length)?;
-    let packet = skb.packet().skip(shift);
+    buffer.resize(shift + DNS + length);
+    frame::turn_around(buffer.packet(), shift, length)?;
+    let packet = buffer.packet().skip(shift);
     let head = packet.head::<NAME>()?;
     head.set::<u16, 44>(QUERY.to_be());
     head.set::<u64, 46>((1 << 48 | u64::from(query.edns.is_some())).to_be());

@@ -13,6 +13,7 @@ use dns_ebpf::{
         NAMES_MAX, REMARKS_MAX, ZONES_MAX,
         epoch::Epoch,
         key::{NameKey, Seed},
+        left_out,
         name_entry::NameEntry,
         outcome::{self, Outcome},
         remark::Remark,
@@ -30,6 +31,10 @@ static SEED: Global<Seed> = Global::new([0; 2]);
 static COARSE_CLOCK: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static RESTORE: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static LEFT_OUT: Global<u32> = Global::new(left_out::NOTHING);
+#[unsafe(no_mangle)]
+static LINGER: Global<u32> = Global::new(0);
 
 #[btf_map]
 static NAMES: HashMap<NameKey, NameEntry, { NAMES_MAX as usize }, { BPF_F_NO_PREALLOC as usize }> =
@@ -58,6 +63,40 @@ static DRAWS: Array<u64, 1> = Array::new();
 #[inline(always)]
 pub fn draws(index: u32) -> Option<*mut u64> {
     DRAWS.get_ptr_mut(index)
+}
+
+/// The test of readers against a writer only: replies that were wrong.
+#[btf_map]
+static WRONG: Array<u64, 1> = Array::new();
+/// The same: a copy of an entry, for each CPU.
+#[btf_map]
+static SCRATCH: PerCpuArray<NameEntry, 1> = PerCpuArray::new();
+
+/// Counts a reply that was wrong. Only one test run at a time does so.
+#[inline(always)]
+pub fn count_wrong() {
+    if let Some(wrong) = WRONG.get_ptr_mut(0) {
+        // SAFETY: an element of a map that only one test run at a time uses.
+        unsafe { *wrong += 1 }
+    }
+}
+
+/// Returns room for a copy of an entry.
+#[inline(always)]
+pub fn scratch() -> Option<*mut NameEntry> {
+    SCRATCH.get_ptr_mut(0)
+}
+
+/// Returns which part of [`left_out`] a test wants left out.
+#[inline(always)]
+pub fn left_out() -> u32 {
+    LEFT_OUT.load()
+}
+
+/// Returns how slow a test wants its reader to be.
+#[inline(always)]
+pub fn lingers() -> u32 {
+    LINGER.load()
 }
 
 /// Returns how often a benchmark wants the query put back.

@@ -8,6 +8,7 @@ mod bench;
 mod frame;
 mod log;
 mod maps;
+mod race;
 mod skb;
 
 use aya_ebpf::{

@@ -40,6 +40,8 @@ pub mod maps {
     /// Benchmarks only, and never pinned: how many names were drawn, then the first
     /// labels, of eight octets, that are drawn.
     pub const DRAWS: &str = "DRAWS";
+    /// One test only, and never pinned: how many replies were wrong.
+    pub const WRONG: &str = "WRONG";
     /// All that are pinned.
     pub const ALL: [&str; 7] = [NAMES, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS, REMARKS];
 }
@@ -60,6 +62,10 @@ pub mod programs {
     pub const REFLECT: &str = "reflect_tc";
     /// Benchmarks only: answers for the names of [`super::maps::DRAWS`] in turn.
     pub const DRAW: &str = "draw_tc";
+    /// One test only: what readers see while a writer is at work, on tc.
+    pub const RACE: &str = "race_tc";
+    /// The same in XDP.
+    pub const RACE_XDP: &str = "race_xdp";
 }
 
 /// Names of the load-time constants.
@@ -70,6 +76,25 @@ pub mod globals {
     pub const COARSE_CLOCK: &str = "COARSE_CLOCK";
     /// Benchmarks only: how often the query is put back after its reply.
     pub const RESTORE: &str = "RESTORE";
+    /// One test only: what of [`super::left_out`] a reader does without.
+    pub const LEFT_OUT: &str = "LEFT_OUT";
+    /// One test only: how slow a reader is, 0..64.
+    pub const LINGER: &str = "LINGER";
+}
+
+/// What protects a reader from the writer, for the test that shows that each part
+/// of it is needed.
+pub mod left_out {
+    /// Everything is as it should be.
+    pub const NOTHING: u32 = 0;
+    /// The generations at both ends of an entry are not compared.
+    pub const GENERATIONS: u32 = 1;
+    /// EPOCH is not looked at.
+    pub const EPOCH: u32 = 2;
+    /// EPOCH may be odd.
+    pub const EPOCH_IS_EVEN: u32 = 3;
+    /// EPOCH may be another one after the look-ups.
+    pub const EPOCH_IS_THE_SAME: u32 = 4;
 }
 
 /// Most entries of NAMES unless the agent sets another number at load.

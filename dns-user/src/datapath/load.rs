@@ -8,7 +8,9 @@ use aya::{
     maps::{Array, Map, MapData},
     programs::{Program, SchedClassifier},
 };
-use dns_ebpf::layout::{NAMES_MAX, globals, key::Seed, maps, programs, settings::Settings};
+use dns_ebpf::layout::{
+    NAMES_MAX, globals, key::Seed, left_out, maps, programs, settings::Settings,
+};
 use tracing::info;
 
 use super::{
@@ -35,12 +37,25 @@ pub struct LoadOptions<'a> {
     pub restores: u32,
     /// Benchmarks only: how many names are drawn in turn.
     pub draws: u32,
+    /// One test only: what protects readers, and is left out.
+    pub left_out: u32,
+    /// One test only: how slow a reader is, 0..64.
+    pub linger: u32,
 }
 
 impl<'a> LoadOptions<'a> {
     /// The usual options, for these addresses and this kernel.
     pub fn new(pins: Option<&'a Pins>, local_ips: &'a [IpAddr], features: Features) -> Self {
-        Self { pins, names_max: NAMES_MAX, local_ips, features, restores: 0, draws: 0 }
+        Self {
+            pins,
+            names_max: NAMES_MAX,
+            local_ips,
+            features,
+            restores: 0,
+            draws: 0,
+            left_out: left_out::NOTHING,
+            linger: 0,
+        }
     }
 }
 
@@ -81,7 +96,9 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
         .map_max_entries(maps::DRAWS, options.draws + 1)
         .override_global(globals::SEED, &seed, true)
         .override_global(globals::COARSE_CLOCK, &coarse_clock, true)
-        .override_global(globals::RESTORE, &options.restores, true);
+        .override_global(globals::RESTORE, &options.restores, true)
+        .override_global(globals::LEFT_OUT, &options.left_out, true)
+        .override_global(globals::LINGER, &options.linger, true);
     for (name, path) in &pinned {
         loader.map_pin_path(name, path.as_path());
     }

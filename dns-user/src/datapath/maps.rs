@@ -1,5 +1,7 @@
 //! Typed handles of the maps. Nothing else in the agent names them.
 
+use std::io::ErrorKind::NotFound;
+
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use dns_ebpf::layout::{
@@ -61,7 +63,8 @@ impl Names {
 
     fn remove_key(&mut self, key: &NameKey) -> Result<()> {
         match self.map.remove(key) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Ok(()) => Ok(()),
+            Err(MapError::SyscallError(error)) if error.io_error.kind() == NotFound => Ok(()),
             Err(error) => Err(error).context("cannot delete from NAMES"),
         }
     }

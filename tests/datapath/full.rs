@@ -1,0 +1,103 @@
+//! A map that has no room for every name: nothing that exists is denied.
+
+use aya::{TestRun as _, TestRunOptions};
+use dns_ebpf::layout::{outcome::Outcome, programs, settings::Lease};
+use dns_user::{
+    datapath::{
+        load::{LoadOptions, Loaded, load},
+        maps::KernelAnswers,
+    },
+    records::{Change, NameKind, NameRecords, Table},
+    store::Store,
+};
+use harness::{
+    kernel,
+    packet::{
+        frame::Frame,
+        query::{Query, qtype},
+    },
+};
+
+use crate::subject::{LOCAL_IPS, zone};
+
+const NAMES_MAX: u8 = 4;
+
+fn name(number: u8) -> NameRecords {
+    NameRecords {
+        a: vec![[10, 96, 0, number].into()],
+        ..NameRecords::without(format!("s{number}.prod.svc.cluster.local"), NameKind::ClusterIp)
+    }
+}
+
+/// A program whose map holds four names, and the store that fills it.
+struct Small {
+    loaded: aya::Ebpf,
+    counters: dns_user::datapath::maps::Counters,
+    store: Store<KernelAnswers>,
+}
+
+impl Small {
+    fn new(table: &Table) -> Self {
+        let options = LoadOptions::new(None, &LOCAL_IPS, kernel::features());
+        let options = LoadOptions { names_max: NAMES_MAX.into(), ..options };
+        let Loaded { ebpf, answers, mut lease, counters, .. } = load(&options).unwrap();
+        lease.set(Lease { alive_until_ns: u64::MAX, serve_until_ns: u64::MAX }).unwrap();
+        let mut store = Store::new(answers);
+        store.reconcile(table).unwrap();
+        Self { loaded: ebpf, counters, store }
+    }
+
+    /// Asks for the address of a name.
+    fn ask(&mut self, name: &str) -> Outcome {
+        let count = |small: &Self| small.counters.read().unwrap();
+        let before = count(self);
+        let frame = Frame::with_query(&Query::new(name, qtype::A)).octets();
+        let options = TestRunOptions { data_in: Some(&frame), ..TestRunOptions::default() };
+        let program = self.loaded.program_mut(programs::ANSWER).unwrap();
+        let program: &mut aya::programs::SchedClassifier = program.try_into().unwrap();
+        program.test_run(options).unwrap();
+        let counts = before.iter().zip(count(self));
+        let mut changed = counts.filter(|(before, after)| before.packets != after.packets);
+        changed.next().expect("a packet is counted").1.outcome
+    }
+}
+
+#[test]
+fn a_full_map_denies_nothing() {
+    if !kernel::require(kernel::DATAPATH) {
+        return;
+    }
+    let mut table = Table::default();
+    table.set_zone(Some(zone()));
+    let names: Vec<NameRecords> = (1..=NAMES_MAX + 2).map(name).collect();
+    for records in &names {
+        table.replace(&records.name, vec![records.clone()]);
+    }
+    let mut small = Small::new(&table);
+    let absent = "nosuch.prod.svc.cluster.local";
+
+    assert_eq!(small.store.owed(), 2, "two names more than there is room for");
+    let mut ask = |name: &str| small.ask(name);
+    let answered = names.iter().filter(|it| ask(&it.name) == Outcome::AnswerA).count();
+    assert_eq!(answered, usize::from(NAMES_MAX));
+    let passed_up = names.iter().filter(|it| ask(&it.name) == Outcome::NotInMap).count();
+    assert_eq!(passed_up, 2, "no name that exists is denied");
+    assert_eq!(ask(absent), Outcome::NotInMap, "nor any other one");
+
+    // A name that is owed goes: it was never there, which is no fault.
+    let owed: Vec<_> = names.iter().filter(|it| small.ask(&it.name) == Outcome::NotInMap).collect();
+    let mut remove = |small: &mut Small, name: &str| {
+        table.replace(name, Vec::new());
+        small.store.apply(&[Change::Remove(name.to_owned())]);
+    };
+    remove(&mut small, &owed[0].name);
+    assert_eq!(small.store.owed(), 1);
+    // One that is there goes, and there is room.
+    let there = names.iter().find(|it| it.name != owed[0].name && it.name != owed[1].name);
+    remove(&mut small, &there.unwrap().name);
+    small.store.retry(&table);
+    assert_eq!(small.store.owed(), 0, "the name that was owed has been written");
+    assert_eq!(small.ask(&owed[1].name), Outcome::AnswerA);
+    assert_eq!(small.ask(absent), Outcome::NxdomainA, "absence is sure again");
+    assert_eq!(small.ask(&there.unwrap().name), Outcome::NxdomainA);
+}

@@ -1,0 +1,393 @@
+//! Readers against a writer that replaces, deletes and inserts entries at full
+//! speed: no wrong answer and no false denial, and each part of what protects the
+//! readers is needed for that.
+//!
+//! `NODEDNS_RACE_LOOKUPS=100000000` makes it long: so many look-ups in all.
+
+use std::{
+    env, io,
+    net::Ipv4Addr,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use aya::{
+    TestRun as _, TestRunOptions,
+    maps::{Array, HashMap, Map, MapData, MapError},
+    programs::Program,
+};
+use dns_ebpf::layout::{
+    key::{NameKey, Seed},
+    left_out, maps,
+    name_entry::{NameEntry, V4_MAX},
+    outcome::Outcome,
+    programs,
+    settings::{Lease, Settings},
+};
+use dns_user::{
+    datapath::{
+        encode,
+        epoch::EpochWriter,
+        load::{LoadOptions, Loaded, load},
+    },
+    records::{NameKind, NameRecords},
+    store::AnswerStore as _,
+};
+use harness::{
+    kernel,
+    packet::{
+        frame::{Frame, Transport},
+        query::{Query, qtype},
+    },
+};
+
+use crate::subject::{LOCAL_IPS, zone};
+
+/// Look-ups in all, unless the environment says otherwise.
+const LOOKUPS: u64 = 6_000_000;
+/// Look-ups in one test run.
+const AT_ONCE: u32 = 20_000;
+/// How much time a slow reader takes, in calls of a helper.
+const SLOW: u32 = 32;
+/// Phases that are one to a writer that writes many changes at once.
+const BATCH: usize = 64;
+/// How long a reader without all of its protection may get by.
+const LUCK: Duration = Duration::from_mins(3);
+
+/// What is asked while what is written.
+#[derive(Clone, Copy, Debug)]
+enum Question {
+    /// A name that is replaced.
+    Name,
+    /// A name that is deleted and inserted again.
+    Moving,
+    /// A name that is not in the map, below one that is replaced.
+    Child,
+}
+
+impl Question {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Name => KEPT,
+            Self::Moving => MOVING,
+            Self::Child => "child.open.prod.svc.cluster.local",
+        }
+    }
+}
+
+const KEPT: &str = "kept.prod.svc.cluster.local";
+const MOVING: &str = "moving.prod.svc.cluster.local";
+const OPEN: &str = "open.prod.svc.cluster.local";
+/// Names that come and go, so that the elements of the others are used again for them.
+const NOISE: [&str; 4] = [
+    "noise-0.prod.svc.cluster.local",
+    "noise-1.prod.svc.cluster.local",
+    "noise-2.prod.svc.cluster.local",
+    "noise-3.prod.svc.cluster.local",
+];
+
+/// What readers saw.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    lookups: u64,
+    answers: u64,
+    wrong: u64,
+    denials: u64,
+    no_data: u64,
+    unsure: u64,
+    changing: u64,
+    writes: u64,
+}
+
+impl Seen {
+    /// Answers that were not those of the name, as they are or were.
+    fn faults(&self, question: Question) -> u64 {
+        let denials = if matches!(question, Question::Moving) { 0 } else { self.denials };
+        let answers = if matches!(question, Question::Child) { self.answers } else { 0 };
+        self.wrong + self.no_data + denials + answers
+    }
+}
+
+/// One program with maps that a writer has, too.
+struct Race {
+    loaded: Loaded,
+    program: &'static str,
+    writer: Writer,
+}
+
+impl Race {
+    fn new(program: &'static str, left_out: u32, linger: u32) -> Self {
+        let options = LoadOptions::new(None, &LOCAL_IPS, kernel::features());
+        let options = LoadOptions { left_out, linger, ..options };
+        let mut loaded = load(&options).expect("the object loads").with_program(program).unwrap();
+        loaded.answers.set_zone(Some(&zone())).unwrap();
+        loaded.lease.set(Lease { alive_until_ns: u64::MAX, serve_until_ns: u64::MAX }).unwrap();
+        let writer = Writer::new(&mut loaded, program);
+        Self { loaded, program, writer }
+    }
+
+    /// Asks until `is_done`, while the writer writes so many phases at once.
+    fn run(&mut self, question: Question, at_once: usize, is_done: impl Fn(&Seen) -> bool) -> Seen {
+        let mut frame = Frame::with_query(&Query::new(question.name(), qtype::A));
+        // As it is when it is made of its reply.
+        frame.transport = Transport::UdpWithoutChecksum;
+        let frame = frame.octets();
+        let Self { loaded, program, writer } = self;
+        let script = writer.script(question, at_once);
+        let (stop, writes) = (AtomicBool::new(false), AtomicU64::new(0));
+        let before = seen(loaded);
+        let mut seen_now = Seen::default();
+        thread::scope(|scope| {
+            let (script, stop, writes) = (&script, &stop, &writes);
+            scope.spawn(move || writer.write(script, stop, writes));
+            // Ends the writer when this thread panics, too.
+            let _end = End(stop);
+            while !is_done(&seen_now) {
+                ask(loaded, program, &frame);
+                seen_now = seen(loaded).since(&before);
+                seen_now.writes = writes.load(Ordering::Relaxed);
+            }
+        });
+        seen_now
+    }
+}
+
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Seen {
+    fn since(self, before: &Self) -> Self {
+        Self {
+            lookups: self.lookups - before.lookups,
+            answers: self.answers - before.answers,
+            wrong: self.wrong - before.wrong,
+            denials: self.denials - before.denials,
+            no_data: self.no_data - before.no_data,
+            unsure: self.unsure - before.unsure,
+            changing: self.changing - before.changing,
+            writes: self.writes,
+        }
+    }
+}
+
+fn ask(loaded: &mut Loaded, program: &str, frame: &[u8]) {
+    let mut after = vec![0; 4096];
+    let options = TestRunOptions {
+        data_in: Some(frame),
+        data_out: Some(&mut after),
+        repeat: AT_ONCE,
+        ..TestRunOptions::default()
+    };
+    let result = match loaded.program_mut(program).unwrap() {
+        Program::SchedClassifier(program) => program.test_run(options),
+        Program::Xdp(program) => program.test_run(options),
+        other => panic!("{program} is a {:?}", other.prog_type()),
+    };
+    let result = result.expect("a test run");
+    after.truncate(result.data_size_out as usize);
+    assert_eq!(after, frame, "the query was not put back, so that it was not asked again");
+}
+
+/// Reads what the program counted.
+fn seen(loaded: &Loaded) -> Seen {
+    let mut seen = Seen::default();
+    for count in loaded.counters.read().unwrap() {
+        seen.lookups += count.packets;
+        match count.outcome {
+            Outcome::AnswerA => seen.answers += count.packets,
+            Outcome::NxdomainA => seen.denials += count.packets,
+            Outcome::NodataA => seen.no_data += count.packets,
+            Outcome::Unsure => seen.unsure += count.packets,
+            Outcome::Changing => seen.changing += count.packets,
+            Outcome::AgentOnly => {}
+            other => assert_eq!(count.packets, 0, "{other:?} is none of what can happen"),
+        }
+    }
+    let wrong: Array<_, u64> = loaded.ebpf.map(maps::WRONG).unwrap().try_into().unwrap();
+    seen.wrong = wrong.get(&0, 0).unwrap();
+    seen
+}
+
+/// Writes NAMES without pause, by the agent's rule: EPOCH is odd meanwhile.
+struct Writer {
+    names: HashMap<MapData, NameKey, NameEntry>,
+    epoch: EpochWriter,
+    seed: Seed,
+    generation: u32,
+}
+
+/// One change of NAMES.
+enum Write {
+    Put(Box<(NameKey, NameEntry)>),
+    Delete(NameKey),
+}
+
+impl Writer {
+    /// Opens the program's maps a second time, and inserts what readers count on.
+    fn new(loaded: &mut Loaded, program: &str) -> Self {
+        let settings: Array<_, Settings> =
+            Map::Array(map_of(loaded, program, maps::SETTINGS)).try_into().unwrap();
+        let mut writer = Self {
+            names: Map::HashMap(map_of(loaded, program, maps::NAMES)).try_into().unwrap(),
+            epoch: EpochWriter::new(map_of(loaded, program, maps::EPOCH)).unwrap(),
+            seed: settings.get(&0, 0).unwrap().seed,
+            generation: 0,
+        };
+        for write in [writer.put(KEPT), writer.put(MOVING), writer.put(OPEN)] {
+            writer.apply(&write);
+        }
+        writer
+    }
+
+    /// An entry with the most addresses, all the same: of the names that are asked
+    /// for in 10.0.0.0/8, of the others elsewhere.
+    fn put(&mut self, name: &str) -> Write {
+        self.generation += 1;
+        let [_, high, middle, low] = self.generation.to_be_bytes();
+        let first = if NOISE.contains(&name) { 9 } else { 10 };
+        let records = NameRecords {
+            a: vec![Ipv4Addr::new(first, high, middle, low); V4_MAX],
+            ..NameRecords::without(name.to_owned(), NameKind::ClusterIp)
+        };
+        let entry = encode::name_entry(&records, self.seed, 0, self.generation);
+        Write::Put(Box::new(entry.expect("a name that fits")))
+    }
+
+    fn delete(&self, name: &str) -> Write {
+        Write::Delete(encode::name_key(name, self.seed).unwrap())
+    }
+
+    fn apply(&mut self, write: &Write) {
+        match write {
+            Write::Put(put) => self.names.insert(put.0, put.1, 0).unwrap(),
+            Write::Delete(key) => match self.names.remove(key) {
+                Ok(()) => {}
+                // The script ended in the middle when another question was asked.
+                Err(MapError::SyscallError(error))
+                    if error.io_error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => panic!("{error}"),
+            },
+        }
+    }
+
+    /// Writes until it is told to stop. What is written is made beforehand, so that
+    /// nothing but system calls is between two changes; generations come again
+    /// after hundreds of changes only.
+    fn write(&mut self, phases: &[Vec<Write>], stop: &AtomicBool, writes: &AtomicU64) {
+        for phase in phases.iter().cycle() {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            self.epoch.begin();
+            for write in phase {
+                self.apply(write);
+            }
+            self.epoch.end();
+            writes.fetch_add(phase.len() as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns what is written again and again, a phase in which EPOCH is odd after the
+    /// other. Another name is inserted as soon as an element is free, which is then
+    /// used again.
+    fn script(&mut self, question: Question, at_once: usize) -> Vec<Vec<Write>> {
+        let asked = match question {
+            Question::Name => KEPT,
+            Question::Moving => MOVING,
+            Question::Child => OPEN,
+        };
+        let mut phases = Vec::new();
+        for round in 0..256 {
+            let noise = NOISE[round % NOISE.len()];
+            phases.push(vec![self.put(asked)]);
+            phases.push(vec![self.put(noise)]);
+            if matches!(question, Question::Moving) {
+                phases.push(vec![self.delete(asked)]);
+            } else {
+                // Nobody may notice that it was gone.
+                phases.push(vec![self.delete(asked), self.put(asked)]);
+            }
+            phases.push(vec![self.delete(noise)]);
+        }
+        let mut batches = Vec::new();
+        let mut phases = phases.into_iter();
+        loop {
+            let batch: Vec<_> = phases.by_ref().take(at_once).flatten().collect();
+            if batch.is_empty() {
+                return batches;
+            }
+            batches.push(batch);
+        }
+    }
+}
+
+/// Opens a map that the program uses.
+fn map_of(loaded: &mut Loaded, program: &str, name: &str) -> MapData {
+    let info = loaded.program_mut(program).unwrap().info().unwrap();
+    let ids = info.map_ids().unwrap().expect("Linux tells the maps of a program");
+    let maps = ids.into_iter().map(|id| MapData::from_id(id).unwrap());
+    let mut named = maps.filter(|map| map.info().unwrap().name_as_str() == Some(name));
+    named.next().unwrap_or_else(|| panic!("{program} does not use {name}"))
+}
+
+const QUESTIONS: [Question; 3] = [Question::Name, Question::Moving, Question::Child];
+const PROGRAMS: [&str; 2] = [programs::RACE, programs::RACE_XDP];
+
+#[test]
+fn a_reader_is_never_wrong() {
+    if !kernel::require(kernel::DATAPATH) {
+        return;
+    }
+    let wanted = env::var("NODEDNS_RACE_LOOKUPS");
+    let wanted = wanted.map_or(LOOKUPS, |text| text.parse().expect("a number of look-ups"));
+    let (speeds, batches) = ([0, SLOW], [1, BATCH]);
+    let cases = PROGRAMS.len() * speeds.len() * QUESTIONS.len() * batches.len();
+    let wanted = wanted.div_ceil(cases as u64);
+    let mut total = 0;
+    for program in PROGRAMS {
+        for linger in speeds {
+            let mut race = Race::new(program, left_out::NOTHING, linger);
+            for question in QUESTIONS {
+                for at_once in batches {
+                    let seen = race.run(question, at_once, |seen| seen.lookups >= wanted);
+                    let case = format!("{program}, {linger}, {question:?}, {at_once} at once");
+                    println!("{case}: {seen:?}");
+                    assert_eq!(seen.faults(question), 0, "{case}: {seen:?}");
+                    assert!(seen.writes > 0, "nothing was written meanwhile");
+                    total += seen.lookups;
+                }
+            }
+        }
+    }
+    println!("{total} look-ups, 0 wrong answers, 0 false denials");
+}
+
+/// Each reader is asked until it is wrong.
+#[test]
+fn a_reader_with_less_protection_is_caught() {
+    if !kernel::require(kernel::DATAPATH) {
+        return;
+    }
+    for program in PROGRAMS {
+        for (name, left_out, at_once, question) in [
+            ("generations", left_out::GENERATIONS, 1, Question::Name),
+            ("the epoch", left_out::EPOCH, 1, Question::Name),
+            ("the epoch", left_out::EPOCH, 1, Question::Child),
+            ("that the epoch is even", left_out::EPOCH_IS_EVEN, BATCH, Question::Name),
+        ] {
+            let mut race = Race::new(program, left_out, SLOW);
+            let began = Instant::now();
+            let is_done = |seen: &Seen| seen.faults(question) > 0 || began.elapsed() > LUCK;
+            let seen = race.run(question, at_once, is_done);
+            let took = began.elapsed();
+            println!("{program} without {name}, {question:?}, after {took:?}: {seen:?}");
+            assert!(seen.faults(question) > 0, "{program} without {name} was not caught");
+        }
+    }
+}
