@@ -18,6 +18,7 @@ use tracing::{info, warn};
 
 use crate::{
     args,
+    cache::Cache,
     cluster::Cluster,
     config::{Config, DNS_PORT},
     datapath::{
@@ -31,7 +32,7 @@ use crate::{
         pins::Pins,
         remarks::Remarks,
     },
-    forward::{Forwarder, Schedule},
+    forward::{CachingForwarder, Forwarder, Schedule},
     health::{DatapathState, Health},
     http, lease, local_address,
     metrics::Metrics,
@@ -121,7 +122,13 @@ async fn start(config: Config, tasks: &mut JoinSet<Result<()>>) -> Result<Arc<Fo
     let (pods, pods_wanted) = watch::channel(None);
     let forwarder =
         Arc::new(Forwarder::new(upstreams, own, Schedule::default(), metrics.upstream()));
-    serve(tasks, &config, cluster, Arc::clone(&forwarder), &metrics, &health)?;
+    let cache = Arc::new(Cache::new(config.cache));
+    let misses = CachingForwarder::new(
+        Arc::clone(&cache),
+        Arc::clone(&forwarder),
+        metrics.set_cache(Arc::clone(&cache)),
+    );
+    serve(tasks, &config, cluster, misses, &metrics, &health)?;
     let (store, remarks) = match datapath {
         None => {
             health.set_datapath(DatapathState::Off);
@@ -135,8 +142,9 @@ async fn start(config: Config, tasks: &mut JoinSet<Result<()>>) -> Result<Arc<Fo
     };
     tasks.spawn(note_synced(Arc::clone(&health), is_filled));
     let upstream = config.upstream.clone();
+    let said = None;
     let pipeline =
-        Pipeline { state, store, remarks, said: None, upstream, servers, pods, health, filled };
+        Pipeline { state, store, remarks, said, upstream, servers, cache, pods, health, filled };
     tasks.spawn(pipeline.run(received));
     tasks.spawn(run_source(config, events, pods_wanted, sources));
     Ok(forwarder)
@@ -212,12 +220,12 @@ fn serve(
     tasks: &mut JoinSet<Result<()>>,
     config: &Config,
     cluster: Arc<RwLock<Cluster>>,
-    forwarder: Arc<Forwarder>,
+    misses: CachingForwarder,
     metrics: &Arc<Metrics>,
     health: &Arc<Health>,
 ) -> Result<()> {
     let sockets = Sockets::bind(&config.local_ips, DNS_PORT)?;
-    let responder = Responder::new(cluster, forwarder, Arc::clone(metrics));
+    let responder = Responder::new(cluster, Arc::new(misses), Arc::clone(metrics));
     tasks.spawn(sockets.serve(Arc::new(responder)));
     health.set_sockets_open(true);
     Ok(())

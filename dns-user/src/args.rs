@@ -136,6 +136,15 @@ pub struct RunArguments {
     /// Upstream servers instead of that Service's ready endpoints.
     #[arg(long, env = "NODEDNS_UPSTREAM", value_name = "ADDR[:PORT]", value_delimiter = ',')]
     pub upstream: Vec<String>,
+    /// Octets of responses about names outside the cluster that are kept; 0 for none.
+    #[arg(long, env = "NODEDNS_CACHE_SIZE", value_name = "BYTES", default_value_t = 16 << 20)]
+    pub cache_size: u64,
+    /// Most seconds for which they are kept.
+    #[arg(long, env = "NODEDNS_CACHE_TTL", value_name = "SECONDS", default_value_t = 30)]
+    pub cache_ttl: u32,
+    /// How long afterwards they are given when upstream fails, in seconds; 0 for never.
+    #[arg(long, env = "NODEDNS_SERVE_STALE", value_name = "SECONDS", default_value_t = 3600)]
+    pub serve_stale: u32,
     /// Which programs answer in the kernel.
     #[arg(long, env = "NODEDNS_DATAPATH", value_enum, default_value_t = Datapath::Auto)]
     pub datapath: Datapath,

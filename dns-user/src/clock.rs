@@ -11,7 +11,7 @@ pub fn monotonic_ns() -> Result<u64> {
     Ok(seconds * 1_000_000_000 + nanoseconds)
 }
 
-/// Returns the seconds since 1970, for SOA serials only.
+/// Returns the seconds since 1970, for SOA serials and the times of signatures only.
 pub fn unix_s() -> Result<u32> {
     let now = clock_gettime(ClockId::CLOCK_REALTIME).context("cannot read CLOCK_REALTIME")?;
     u32::try_from(now.tv_sec()).context("CLOCK_REALTIME is out of the range of a serial")

@@ -11,6 +11,7 @@ use dns_ebpf::layout::LOCAL_IPS;
 
 use crate::{
     args::{Datapath, RunArguments, SourceArguments},
+    cache::Limits,
     datapath::interfaces::Interfaces,
     objects::ObjectName,
 };
@@ -20,6 +21,12 @@ pub const DNS_PORT: u16 = 53;
 const HEALTH_PORT: u16 = 9254;
 /// Longest cluster domain: names below it must have room too.
 const DOMAIN_MAX: usize = 100;
+/// Most octets of `--cache-size`, 4 GiB.
+const CACHE_MAX: u64 = 4 << 30;
+/// Most seconds of `--cache-ttl`: CoreDNS's own limit.
+const CACHE_TTL_MAX_S: u32 = 3600;
+/// Most seconds of `--serve-stale`: three days (RFC 8767 5).
+const STALE_MAX_S: u32 = 3 * 86400;
 
 /// Where objects come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +85,8 @@ pub struct Config {
     pub coredns_configmap: ObjectName,
     /// Where queries go that are not answered here.
     pub upstream: Upstream,
+    /// How much of what upstream says is kept, and for how long.
+    pub cache: Limits,
     /// Which programs answer in the kernel.
     pub datapath: Datapath,
     /// Links to attach to.
@@ -120,6 +129,7 @@ impl Config {
             cluster_domain: arguments.cluster_domain.as_deref().map(parse_domain).transpose()?,
             coredns_configmap: parse_object_name(&arguments.coredns_configmap)?,
             upstream,
+            cache: parse_limits(arguments.cache_size, arguments.cache_ttl, arguments.serve_stale)?,
             datapath: arguments.datapath,
             interfaces: Interfaces::new(&arguments.interfaces).context("--interfaces")?,
             local_interface: arguments
@@ -180,6 +190,23 @@ fn parse_object_name(text: &str) -> Result<ObjectName> {
         }
         _ => bail!("--coredns-configmap: {text:?} is not NAMESPACE/NAME"),
     }
+}
+
+/// Checks the limits of the cache. Errors name the flag.
+fn parse_limits(octets: u64, ttl_s: u32, stale_s: u32) -> Result<Limits> {
+    ensure!(
+        octets <= CACHE_MAX,
+        "--cache-size: at most {CACHE_MAX} octets, not {octets}; this is no place for more"
+    );
+    ensure!(
+        (1..=CACHE_TTL_MAX_S).contains(&ttl_s),
+        "--cache-ttl: 1 to {CACHE_TTL_MAX_S} seconds, not {ttl_s} (--cache-size=0 keeps nothing)"
+    );
+    ensure!(
+        stale_s <= STALE_MAX_S,
+        "--serve-stale: at most {STALE_MAX_S} seconds, not {stale_s} (RFC 8767)"
+    );
+    Ok(Limits { octets, ttl_s, stale: Duration::from_secs(stale_s.into()) })
 }
 
 fn parse_upstream(servers: &[String], service: Option<String>) -> Result<Upstream> {

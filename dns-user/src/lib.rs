@@ -4,8 +4,8 @@
 //! server or a manifest folder says into [`objects`], [`index`] keeps them and
 //! says which Services changed, [`records`] makes owner names with addresses of
 //! a Service, and [`store`] brings the kernel's map to that state.
-//! A query that the kernel passes up goes `server -> answers -> forward`; it is
-//! answered by [`cluster`], of which the kernel's records are a part.
+//! A query that the kernel passes up goes `server -> answers -> cache -> forward`;
+//! it is answered by [`cluster`], of which the kernel's records are a part.
 
 pub mod args;
 pub mod config;
@@ -31,6 +31,8 @@ pub mod store;
 pub mod datapath;
 
 pub mod message;
+
+pub mod cache;
 
 pub mod answers;
 

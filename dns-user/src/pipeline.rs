@@ -19,6 +19,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use crate::{
+    cache::Cache,
     clock::unix_s,
     config::Upstream,
     datapath::{maps::KernelAnswers, remarks::Remarks},
@@ -50,6 +51,8 @@ pub struct Pipeline {
     pub upstream: Upstream,
     /// The upstream servers as they are.
     pub servers: watch::Sender<Arc<[SocketAddr]>>,
+    /// What upstream said, under the Corefile as it is.
+    pub cache: Arc<Cache>,
     /// Who wants Pods, for the source.
     pub pods: watch::Sender<Option<PodReceiver>>,
     /// Where signs of life are shown.
@@ -79,7 +82,12 @@ impl Pipeline {
 
     fn apply(&mut self, event: Event) -> Result<()> {
         let began = Instant::now();
+        let corefiles = self.state.corefiles_read();
         let changes = self.state.apply(event, unix_s()?);
+        if self.state.corefiles_read() != corefiles {
+            // CoreDNS may answer otherwise from now on.
+            self.cache.clear();
+        }
         self.follow_upstreams();
         if self.state.settings().is_none() {
             return Ok(());

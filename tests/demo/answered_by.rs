@@ -10,6 +10,8 @@ use crate::rig::Rig;
 pub struct Answers {
     pub kernel: u64,
     pub agent: u64,
+    /// What the agent keeps of upstream's answers.
+    pub cache: u64,
     pub upstream: u64,
 }
 
@@ -33,7 +35,13 @@ impl Answers {
         };
         // What the kernel answered counts as an answer of the same plugin.
         let agent = responses("kubernetes").saturating_sub(kernel);
-        Self { kernel, agent, upstream: responses("forward") }
+        let (cache, upstream) = (responses("cache"), responses("forward"));
+        Self { kernel, agent, cache, upstream }
+    }
+
+    /// Returns how many answers there are.
+    pub fn total(self) -> u64 {
+        self.kernel + self.agent + self.cache + self.upstream
     }
 
     /// Returns what was added since `before`.
@@ -41,6 +49,7 @@ impl Answers {
         Self {
             kernel: self.kernel - before.kernel,
             agent: self.agent - before.agent,
+            cache: self.cache - before.cache,
             upstream: self.upstream - before.upstream,
         }
     }
@@ -54,7 +63,12 @@ pub fn kernel_answers(rig: &Rig<'_>) -> u64 {
 
 impl fmt::Display for Answers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let parts = [("kernel", self.kernel), ("agent", self.agent), ("upstream", self.upstream)];
+        let parts = [
+            ("kernel", self.kernel),
+            ("agent", self.agent),
+            ("cache", self.cache),
+            ("upstream", self.upstream),
+        ];
         let named = parts.iter().filter(|(_, count)| *count != 0);
         let text: Vec<_> = named
             .map(|(who, count)| match count {

@@ -31,6 +31,7 @@ enum Tool {
 enum By {
     Kernel,
     Agent,
+    Cache,
     Upstream,
 }
 
@@ -47,7 +48,7 @@ const WEB: &str = "web.shop.svc.cluster.local";
 const V4: &str = "10.96.1.1";
 const V6: &str = "fd00:10:96::1:1";
 
-const QUESTIONS: [Question; 14] = [
+const QUESTIONS: [Question; 16] = [
     question(Tool::Dig, &[WEB, "A"], &[V4], By::Kernel),
     question(Tool::Dig, &[WEB, "AAAA"], &[V6], By::Kernel),
     question(Tool::Dig, &["wEb.ShOp.SVC.Cluster.Local", "A"], &[V4], By::Kernel),
@@ -67,7 +68,9 @@ const QUESTIONS: [Question; 14] = [
     question(Tool::Dig, &["+cookie", WEB, "A"], &[V4], By::Agent),
     question(Tool::Dig, &["+tcp", WEB, "A"], &[V4], By::Agent),
     question(Tool::Dig, &["www.example.com", "A"], &["192.0.2.80"], By::Upstream),
+    question(Tool::Dig, &["www.example.com", "A"], &["192.0.2.80"], By::Cache),
     question(Tool::Dig, &["nosuch.example.com", "A"], &["NXDOMAIN"], By::Upstream),
+    question(Tool::Dig, &["+tcp", "NOSUCH.example.com", "A"], &["NXDOMAIN"], By::Cache),
     question(Tool::Getent, &["kubernetes"], &["10.96.0.1"], By::Kernel),
     question(Tool::Getent, &["web.shop"], &[V4, V6], By::Kernel),
     question(Tool::Getent, &["db.data.svc"], &["10.244.2.10", "10.244.2.11"], By::Kernel),
@@ -103,12 +106,13 @@ impl Question {
     /// Says whether the answers came from where they had to. The search list leads
     /// to other names first, which do not exist: the agent says so.
     fn is_by(&self, answers: Answers) -> bool {
-        let is_alone = |others| others == 0 || matches!(self.tool, Tool::Getent);
-        match self.by {
-            By::Kernel => answers.kernel != 0 && is_alone(answers.agent + answers.upstream),
-            By::Agent => answers.agent != 0 && is_alone(answers.kernel + answers.upstream),
-            By::Upstream => answers.upstream != 0 && is_alone(answers.kernel + answers.agent),
-        }
+        let expected = match self.by {
+            By::Kernel => answers.kernel,
+            By::Agent => answers.agent,
+            By::Cache => answers.cache,
+            By::Upstream => answers.upstream,
+        };
+        expected != 0 && (expected == answers.total() || matches!(self.tool, Tool::Getent))
     }
 }
 

@@ -54,13 +54,15 @@ fn pin_dir() -> String {
 fn wrong_usage() {
     let Some(rig) = rig("usage", &[]) else { return };
     let source = rig.manifests.argument();
-    let cases: [(&[&str], &[&str]); 7] = [
+    let cases: [(&[&str], &[&str]); 9] = [
         (&["--no-such-flag"], &["--no-such-flag", "--help"]),
         (&["--local-ip", "300.1.1.1"], &["300.1.1.1", "--local-ip"]),
         (&["--source", "/nonexistent"], &["--source", "/nonexistent", "is not a folder"]),
         (&["--source", source, "--local-ip", "0.0.0.0"], &["--local-ip", "0.0.0.0"]),
         (&["--source", source, "--upstream", "nobody"], &["--upstream", "\"nobody\""]),
         (&["--source", source, "--staleness-limit", "0"], &["--staleness-limit"]),
+        (&["--source", source, "--cache-ttl", "0"], &["--cache-ttl", "--cache-size=0"]),
+        (&["--source", source, "--serve-stale", "9999999"], &["--serve-stale", "259200"]),
         (&["--source", source, "--datapath", "magic"], &["--datapath", "auto", "tc", "off"]),
     ];
     for (flags, sentence) in cases {

@@ -13,10 +13,12 @@ use super::{
     query::{Edns, OPT, Query},
 };
 use crate::{
+    cache,
     cluster::{Name, Record, RecordData, Reply},
     message::{
         AA, AD, CD, CLASS_IN, HEADER, Header, NOTIMP, OPCODE, QR, Question, RA, RD, SERVFAIL, TC,
         TYPE_OPT,
+        rdata::{Piece, pieces},
     },
 };
 
@@ -56,8 +58,16 @@ impl Budget {
     }
 }
 
+/// A record that can be written.
+pub(super) trait Write {
+    /// Returns how many octets it takes with full names.
+    fn full_length(&self) -> usize;
+    /// Appends it.
+    fn write(&self, writer: &mut Writer);
+}
+
 /// Octets being written.
-struct Writer {
+pub(super) struct Writer {
     octets: Vec<u8>,
     /// Names and ends of names in the octets, with their places; None when names
     /// are written in full.
@@ -66,13 +76,27 @@ struct Writer {
 
 /// Returns the response to `query` that says `reply`.
 pub(super) fn build(query: &Query, arrival: Arrival, reply: &Reply) -> Vec<u8> {
+    let sections = [reply.answers.as_slice(), reply.authority.as_slice(), &reply.additionals];
+    let authoritative = if reply.is_authoritative { AA } else { 0 };
+    let truncated = if reply.is_truncated { TC } else { 0 };
+    build_sections(query, arrival, authoritative | truncated | reply.rcode, sections)
+}
+
+/// Returns the response to `query` with these records. `flags` are those beside QR,
+/// the opcode and what is copied from the query; TC is added to them when not
+/// everything fits.
+pub(super) fn build_sections<R: Write>(
+    query: &Query,
+    arrival: Arrival,
+    mut flags: u16,
+    sections: [&[R]; 3],
+) -> Vec<u8> {
     let question = query.question_octets();
     let budget = Budget::new(arrival, query.edns.as_ref());
     let opt = opt_octets(query.edns.as_ref());
-    let sections = [reply.answers.as_slice(), reply.authority.as_slice(), &reply.additionals];
     let records = sections.iter().copied().flatten();
     let length = HEADER + question.len() + opt;
-    let length = length + records.map(full_length).sum::<usize>();
+    let length = length + records.map(Write::full_length).sum::<usize>();
     let is_full = length <= budget.most_uncompressed;
     let mut writer = Writer {
         octets: Vec::with_capacity(length.min(budget.most)),
@@ -81,14 +105,13 @@ pub(super) fn build(query: &Query, arrival: Arrival, reply: &Reply) -> Vec<u8> {
     writer.octets.resize(HEADER, 0);
     writer.write_question(question);
     let mut counts = [0; 3];
-    let mut truncated = if reply.is_truncated { TC } else { 0 };
     'sections: for (count, section) in counts.iter_mut().zip(sections) {
         for record in section {
             let end = writer.octets.len();
-            writer.write_record(record);
+            record.write(&mut writer);
             if writer.octets.len() + opt > budget.most {
                 writer.octets.truncate(end);
-                truncated = TC;
+                flags |= TC;
                 break 'sections;
             }
             *count += 1;
@@ -98,10 +121,9 @@ pub(super) fn build(query: &Query, arrival: Arrival, reply: &Reply) -> Vec<u8> {
         write_opt(&mut writer.octets, edns);
     }
     let [answers, authorities, additionals] = counts;
-    let authoritative = if reply.is_authoritative { AA } else { 0 };
     let header = Header {
         id: query.header.id,
-        flags: QR | authoritative | truncated | copied_flags(&query.header) | reply.rcode,
+        flags: QR | copied_flags(&query.header) | flags,
         questions: 1,
         answers,
         authorities,
@@ -113,20 +135,56 @@ pub(super) fn build(query: &Query, arrival: Arrival, reply: &Reply) -> Vec<u8> {
     writer.octets
 }
 
-/// Octets of a record with full names.
-fn full_length(record: &Record) -> usize {
-    let name = |name: &Name| name.octets().len();
-    let rdata = match &record.data {
-        RecordData::A(ip) => ip.octets().len(),
-        RecordData::Aaaa(ip) => ip.octets().len(),
-        RecordData::Cname(target) | RecordData::Dname(target) | RecordData::Ptr(target) => {
-            name(target)
-        }
-        RecordData::Txt(text) => 1 + text.len(),
-        RecordData::Srv { target, .. } => 3 * size_of::<u16>() + name(target),
-        RecordData::Soa { mname, rname, .. } => name(mname) + name(rname) + 5 * size_of::<u32>(),
-    };
-    name(&record.owner) + RECORD_FIXED + rdata
+impl Write for Record {
+    fn full_length(&self) -> usize {
+        let name = |name: &Name| name.octets().len();
+        let rdata = match &self.data {
+            RecordData::A(ip) => ip.octets().len(),
+            RecordData::Aaaa(ip) => ip.octets().len(),
+            RecordData::Cname(target) | RecordData::Dname(target) | RecordData::Ptr(target) => {
+                name(target)
+            }
+            RecordData::Txt(text) => 1 + text.len(),
+            RecordData::Srv { target, .. } => 3 * size_of::<u16>() + name(target),
+            RecordData::Soa { mname, rname, .. } => {
+                name(mname) + name(rname) + 5 * size_of::<u32>()
+            }
+        };
+        name(&self.owner) + RECORD_FIXED + rdata
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        let fixed = [self.data.record_type(), CLASS_IN];
+        writer.write_record(self.owner.octets(), fixed, self.ttl_s, |writer| {
+            writer.write_rdata(&self.data);
+        });
+    }
+}
+
+/// A record that upstream gave, with a TTL of our own.
+pub(super) struct Given<'r> {
+    /// The record.
+    pub(super) record: cache::Record<'r>,
+    /// The TTL in seconds.
+    pub(super) ttl_s: u32,
+}
+
+impl Write for Given<'_> {
+    fn full_length(&self) -> usize {
+        self.record.owner.len() + RECORD_FIXED + self.record.rdata.len()
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        let cache::Record { owner, record_type, class, rdata, .. } = self.record;
+        writer.write_record(owner, [record_type, class], self.ttl_s, |writer| {
+            for piece in pieces(record_type, rdata) {
+                match piece {
+                    Piece::Octets(octets) => writer.octets.extend_from_slice(octets),
+                    Piece::Name { octets, may_point } => writer.write_name(octets, may_point),
+                }
+            }
+        });
+    }
 }
 
 impl Writer {
@@ -137,14 +195,20 @@ impl Writer {
         self.octets.extend_from_slice(fixed);
     }
 
-    fn write_record(&mut self, record: &Record) {
-        self.write_name(record.owner.octets(), true);
-        self.octets.extend_from_slice(&record.data.record_type().to_be_bytes());
-        self.octets.extend_from_slice(&CLASS_IN.to_be_bytes());
-        self.octets.extend_from_slice(&record.ttl_s.to_be_bytes());
+    /// Writes a record, whose TYPE and CLASS are `fixed`.
+    fn write_record(
+        &mut self,
+        owner: &[u8],
+        fixed: [u16; 2],
+        ttl_s: u32,
+        write_rdata: impl FnOnce(&mut Self),
+    ) {
+        self.write_name(owner, true);
+        self.octets.extend(fixed.iter().flat_map(|number| number.to_be_bytes()));
+        self.octets.extend_from_slice(&ttl_s.to_be_bytes());
         let start = self.octets.len();
         write_length(&mut self.octets, 0);
-        self.write_rdata(&record.data);
+        write_rdata(self);
         let length = self.octets.len() - start - size_of::<u16>();
         let length = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
         self.octets.splice(start..start + length.len(), length);
@@ -306,7 +370,7 @@ fn opt_octets(edns: Option<&Edns>) -> usize {
 
 /// Root, OPT, the client's size, extended RCODE and version 0, the client's
 /// upper flags, lower flags 0, the options.
-fn write_opt(octets: &mut Vec<u8>, edns: &Edns) {
+pub(super) fn write_opt(octets: &mut Vec<u8>, edns: &Edns) {
     octets.push(0);
     octets.extend_from_slice(&TYPE_OPT.to_be_bytes());
     octets.extend_from_slice(&edns.size.to_be_bytes());

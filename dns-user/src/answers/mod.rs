@@ -6,15 +6,16 @@
 //! The response is CoreDNS's, octet for octet, save the order of addresses and the
 //! serial of the SOA; to odd and broken messages, too.
 
+mod elsewhere;
 mod encode;
 mod outside;
 mod query;
 #[cfg(test)]
 mod replay;
-mod sections;
 #[cfg(test)]
 mod tests;
 
+pub use elsewhere::{Elsewhere, Provenance};
 pub use encode::build_servfail;
 pub use outside::Pending;
 
@@ -61,6 +62,8 @@ pub enum Decision {
     Answered(Vec<u8>),
     /// The response needs the records of a name outside of the cluster.
     Pending(Box<Pending>),
+    /// It is about a name that is none of the cluster's: the response may be kept.
+    Elsewhere(Box<Elsewhere>),
     /// It is forwarded to CoreDNS as it is.
     Forwarded,
 }
@@ -103,6 +106,10 @@ fn decide_read(query: Query, arrival: Arrival, cluster: &Cluster) -> Option<Deci
         Found::Outside(outside) => {
             let pending = Pending::new(query, arrival, shuffles, outside)?;
             Some(Decision::Pending(Box::new(pending)))
+        }
+        Found::Elsewhere => {
+            let elsewhere = Elsewhere::new(query, arrival)?;
+            Some(Decision::Elsewhere(Box::new(elsewhere)))
         }
     }
 }

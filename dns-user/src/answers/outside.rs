@@ -2,14 +2,13 @@
 //! up by itself (`plugin/pkg/upstream`), and takes only the Answer section and TC
 //! of what it finds, whatever its RCODE.
 
-use super::{
-    Arrival, UDP_QUERY_MAX, encode,
-    query::Query,
-    sections::{RawRecord, read_name},
-};
+use super::{Arrival, UDP_QUERY_MAX, encode, query::Query};
 use crate::{
     cluster::{Name, Outside, Record, RecordData},
-    message::{CLASS_IN, HEADER, Header, TC, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_DNAME},
+    message::{
+        CLASS_IN, HEADER, Header, TC, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_DNAME,
+        sections::{RawRecord, read_name},
+    },
 };
 
 /// A query whose answer needs that of another one.

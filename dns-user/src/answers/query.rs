@@ -1,10 +1,11 @@
 //! Reading a query as CoreDNS's library does (miekg/dns `acceptfunc.go` and
 //! `Msg.Unpack`): untrusted octets, so every access is checked.
 
-use super::sections::{RawRecord, read_name};
 use crate::message::{
     FORMERR, HEADER, Header, NOTIFY, NOTIMP, OPCODE, Question, SERVFAIL, TYPE_A, TYPE_AAAA,
-    TYPE_CNAME, TYPE_DNAME, TYPE_NS, TYPE_OPT, TYPE_PTR, TYPE_SOA, u16_at,
+    TYPE_CNAME, TYPE_DNAME, TYPE_NS, TYPE_OPT, TYPE_PTR, TYPE_SOA,
+    sections::{RawRecord, read_name},
+    u16_at,
 };
 
 /// Octets of an OPT record without options: root, type, size, extended RCODE,
@@ -25,7 +26,7 @@ mod option {
 
 /// A query that CoreDNS reads without an error. Records in it that are no OPT do
 /// not count, nor do octets after them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Query {
     /// The header.
     pub(super) header: Header,
@@ -52,7 +53,7 @@ pub(super) enum Unread {
 }
 
 /// An OPT record.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Edns {
     /// Version, of which only 0 is known.
     pub(super) version: u8,
@@ -62,6 +63,8 @@ pub(super) struct Edns {
     pub(super) upper_flags: u8,
     /// The options that are echoed, as they stand in the query.
     pub(super) options: Vec<u8>,
+    /// Whether one option is a client subnet, to which responses may be bound.
+    pub(super) has_subnet: bool,
     /// The whole record, its owner being the root.
     pub(super) record: Vec<u8>,
 }
@@ -181,20 +184,32 @@ impl Edns {
         let length = u16::try_from(rdata.len()).map_err(|_too_long| Unread::Unknown)?;
         let [size, code] = [record.class, TYPE_OPT].map(u16::to_be_bytes);
         let octets = [&[0], &code[..], &size, &record.ttl, &length.to_be_bytes(), rdata].concat();
-        let options = match echo_options(rdata) {
-            Options::Echoed(options) => options,
+        let (options, has_subnet) = match echo_options(rdata) {
+            Options::Echoed { options, has_subnet } => (options, has_subnet),
             Options::Broken => return Err(broken()),
             Options::Unknown => return Err(Unread::Unknown),
         };
-        Ok(Self { version, size: record.class, upper_flags, options, record: octets })
+        let size = record.class;
+        Ok(Self { version, size, upper_flags, options, has_subnet, record: octets })
+    }
+
+    /// Returns a record of version 0 without flags and options.
+    pub(super) fn plain(size: u16) -> Self {
+        let record = [&[0][..], &TYPE_OPT.to_be_bytes(), &size.to_be_bytes(), &[0; 6]].concat();
+        Self { version: 0, size, upper_flags: 0, options: Vec::new(), has_subnet: false, record }
     }
 }
 
 /// What CoreDNS makes of an OPT's options.
 #[derive(Debug, PartialEq, Eq)]
 enum Options {
-    /// It echoes these.
-    Echoed(Vec<u8>),
+    /// It understands them.
+    Echoed {
+        /// Those that it echoes.
+        options: Vec<u8>,
+        /// Whether one of the others is a client subnet.
+        has_subnet: bool,
+    },
     /// It cannot read them.
     Broken,
     /// It looks into one of them, and might refuse it.
@@ -203,6 +218,7 @@ enum Options {
 
 fn echo_options(rdata: &[u8]) -> Options {
     let mut echoed = Vec::new();
+    let mut has_subnet = false;
     let mut rest = rdata;
     while !rest.is_empty() {
         let (Some(code), Some(length)) = (u16_at(rest, 0), u16_at(rest, 2)) else {
@@ -218,13 +234,13 @@ fn echo_options(rdata: &[u8]) -> Options {
             option::EXPIRE | option::KEEPALIVE if value.is_empty() => {
                 echoed.extend_from_slice(whole);
             }
-            option::SUBNET if is_subnet(value) => {}
+            option::SUBNET if is_subnet(value) => has_subnet = true,
             code if option::LOCAL.contains(&code) => {}
             _ => return Options::Unknown,
         }
         rest = next;
     }
-    Options::Echoed(echoed)
+    Options::Echoed { options: echoed, has_subnet }
 }
 
 /// Says whether CoreDNS accepts this client subnet (RFC 7871 6): family, source
@@ -246,7 +262,7 @@ mod tests {
     #[test]
     fn options_are_echoed_dropped_refused_or_left_to_coredns() {
         let cookie = b"\0\x0a\0\x08abcdefgh";
-        let echoed = |octets: &[u8]| Echoed(octets.to_vec());
+        let echoed = |octets: &[u8]| Echoed { options: octets.to_vec(), has_subnet: false };
         let cases = [
             ("none", b"".as_slice(), echoed(b"")),
             ("cookie", cookie, echoed(cookie)),
@@ -254,7 +270,11 @@ mod tests {
             ("nsid", b"\0\x03\0\0", echoed(b"\0\x03\0\0")),
             ("keepalive", b"\0\x0b\0\0", echoed(b"\0\x0b\0\0")),
             ("keepalive with a time", b"\0\x0b\0\x02\0\x01", Unknown),
-            ("subnet", b"\0\x08\0\x07\0\x01\x18\0\x0a\0\0", echoed(b"")),
+            (
+                "subnet",
+                b"\0\x08\0\x07\0\x01\x18\0\x0a\0\0",
+                Echoed { options: Vec::new(), has_subnet: true },
+            ),
             ("subnet of no family", b"\0\x08\0\x04\0\x03\0\0", Unknown),
             ("subnet too long", b"\0\x08\0\x05\0\x01\x21\0\x0a", Unknown),
             ("local use", b"\xfd\xe9\0\x01x", echoed(b"")),
@@ -268,6 +288,6 @@ mod tests {
         }
         let dropped_between = [cookie.as_slice(), b"\xfd\xe9\0\x01x", b"\0\x0c\0\x01\0"].concat();
         let expect = [cookie.as_slice(), b"\0\x0c\0\x01\0"].concat();
-        assert_eq!(echo_options(&dropped_between), Echoed(expect));
+        assert_eq!(echo_options(&dropped_between), echoed(&expect));
     }
 }

@@ -22,7 +22,7 @@ fn ask(state: &State, query: &[u8], arrival: Arrival) -> Option<Vec<u8>> {
     let decision = decide(query, arrival, &state.cluster().read().unwrap());
     match decision {
         Decision::Answered(response) => Some(response),
-        Decision::Pending(_) | Decision::Forwarded => None,
+        Decision::Pending(_) | Decision::Elsewhere(_) | Decision::Forwarded => None,
     }
 }
 
@@ -360,6 +360,9 @@ fn nonsense_does_no_harm() {
                 Decision::Pending(pending) => {
                     Message::from_vec(pending.target_query()).expect("what is asked, too");
                     drop(pending.complete(&query));
+                }
+                Decision::Elsewhere(query) => {
+                    Message::from_vec(&query.upstream_query()).expect("what is asked, too");
                 }
                 Decision::Forwarded => {}
             }

@@ -37,7 +37,9 @@ pub(super) fn lookup(
     let reverse = settings.reverse_zones.iter();
     let mut reverse =
         reverse.filter_map(|zone| name.labels_before(&zone.name).map(|left| (left, Some(zone))));
-    let (left, reverse) = own.or_else(|| reverse.next())?;
+    let Some((left, reverse)) = own.or_else(|| reverse.next()) else {
+        return Some(Found::Elsewhere);
+    };
     let start = name.start(left);
     let ttls = reverse.map_or(settings.ttls, |zone| zone.ttls);
     let lookup = Lookup {
@@ -125,7 +127,7 @@ impl Lookup<'_> {
                 return Some(Found::Outside(Outside { aliases, target, cached }));
             }
             Err(Failure::NoSuchName) if self.reverse.is_some_and(|zone| zone.passes_on) => {
-                return None;
+                return Some(Found::Elsewhere);
             }
             Err(Failure::NoSuchName) => Reply::no_such_name(self.soa(self.ttls.negative_s)?),
             Err(Failure::Unknown) => return None,

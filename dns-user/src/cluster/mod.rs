@@ -17,7 +17,7 @@ pub use name::{Name, is_in_zone};
 pub use reply::{Found, Outside, Record, RecordData, Reply};
 
 use crate::{
-    corefile::{ClusterSettings, LeftZone, ZoneSettings},
+    corefile::{Cause, ClusterSettings, LeftZone, ZoneSettings},
     index::Index,
     message::Question,
     objects::ObjectName,
@@ -41,7 +41,12 @@ impl Cluster {
     /// Returns CoreDNS's answer, to a NOTIFY if `is_notify`, else to a query. None
     /// when only CoreDNS can tell.
     pub fn lookup(&self, question: &Question<'_>, is_notify: bool) -> Option<Found> {
-        let settings = self.answered()?;
+        let settings = match self.settings.as_ref()? {
+            ZoneSettings::Answered(settings) => settings,
+            ZoneSettings::Forwarded(left) => {
+                return is_outside(question.name, left).then_some(Found::Elsewhere);
+            }
+        };
         let serial = self.table.zone.as_ref()?.serial;
         lookup::lookup(View { index: &self.index, settings }, serial, question, is_notify)
     }
@@ -66,6 +71,14 @@ impl Cluster {
             ZoneSettings::Answered(_) => None,
         }
     }
+}
+
+/// Whether a name is none of the cluster's, where these are left to CoreDNS. The
+/// name of any address might be, and any name at all where its zones are not known.
+fn is_outside(name: &[u8], left: &LeftZone) -> bool {
+    let are_zones_known = matches!(left.cause, Cause::Plugin | Cause::Cache);
+    let own = [left.zone.as_str(), "in-addr.arpa", "ip6.arpa"];
+    are_zones_known && !own.iter().any(|zone| is_in_zone(name, zone))
 }
 
 /// Returns the records of a Service's names for the kernel, its own name first.

@@ -20,6 +20,8 @@ pub enum Found {
     Reply(Reply),
     /// A name outside of the cluster, whose records are part of the response.
     Outside(Outside),
+    /// Nothing: the name is none of the cluster's, whatever its objects are.
+    Elsewhere,
 }
 
 /// Aliases that lead out of the cluster.

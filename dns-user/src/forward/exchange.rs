@@ -11,14 +11,24 @@ use tokio::{
     net::{TcpStream, UdpSocket},
 };
 
-use crate::message::{self, Header, QR, Question};
+use crate::message::{self, HEADER, Header, NOERROR, NXDOMAIN, QR, Question};
 
 /// Most octets of a datagram.
 const DATAGRAM_MAX: usize = 65535;
 
+/// What came in a datagram.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Datagram {
+    /// The response.
+    Response(Vec<u8>),
+    /// A response whose question is spelled otherwise, which a stranger that has to
+    /// guess might have sent. It is not believed; there is TCP.
+    Respelled,
+}
+
 /// Sends `query` in a datagram from a fresh port and waits for its response; what
 /// else arrives is ignored. Fails when an ICMP message says that nobody listens.
-pub(super) async fn exchange_udp(endpoint: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
+pub(super) async fn exchange_udp(endpoint: SocketAddr, query: &[u8]) -> io::Result<Datagram> {
     let any: SocketAddr = match endpoint {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -34,13 +44,18 @@ pub(super) async fn exchange_udp(endpoint: SocketAddr, query: &[u8]) -> io::Resu
         let (_, sender) = socket.recv_buf_from(&mut response).await?;
         // A stranger's datagram may have come before the socket was connected.
         let is_peer = (sender.ip(), sender.port()) == (endpoint.ip(), endpoint.port());
-        if is_peer && is_response_to(&query, &response) {
-            return Ok(response.as_slice().to_vec());
+        match compare(&query, &response) {
+            Relation::Response if is_peer => {
+                return Ok(Datagram::Response(response.as_slice().to_vec()));
+            }
+            Relation::Respelled if is_peer => return Ok(Datagram::Respelled),
+            _ => {}
         }
     }
 }
 
-/// Sends `query` over a connection of its own and reads the response.
+/// Sends `query` over a connection of its own and reads the response, whose
+/// question is as spelled in the query.
 pub(super) async fn exchange_tcp(endpoint: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(endpoint).await?;
     stream.set_nodelay(true)?;
@@ -49,13 +64,27 @@ pub(super) async fn exchange_tcp(endpoint: SocketAddr, query: &[u8]) -> io::Resu
     stream.write_all(&[&length.to_be_bytes(), query.as_slice()].concat()).await?;
     let mut response = vec![0; usize::from(stream.read_u16().await?)];
     stream.read_exact(&mut response).await?;
-    if !is_response_to(&query, &response) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "the message is no response to the query",
-        ));
+    match compare(&query, &response) {
+        Relation::Response => {}
+        // The client might not know it again.
+        Relation::Respelled => respell(&query, &mut response),
+        Relation::None => {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the message is no response to the query",
+            ));
+        }
     }
     Ok(response)
+}
+
+/// Writes the query's question over that of the response, whose octets differ in
+/// case only.
+fn respell(query: &[u8], response: &mut [u8]) {
+    let Some(question) = Question::parse(query) else { return };
+    if let Some(echo) = response.get_mut(HEADER..HEADER + question.octets.len()) {
+        echo.copy_from_slice(question.octets);
+    }
 }
 
 fn with_fresh_id(query: &[u8]) -> Vec<u8> {
@@ -64,21 +93,42 @@ fn with_fresh_id(query: &[u8]) -> Vec<u8> {
     query
 }
 
-/// Says whether `response` has the ID and, octet for octet, the question of
-/// `query`. One without a question is accepted (CoreDNS's FORMERR has none), and
-/// so is any question when that of the query cannot be read.
-fn is_response_to(query: &[u8], response: &[u8]) -> bool {
+/// What a message is to a query.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Relation {
+    /// Its response.
+    Response,
+    /// Its response, but the question's name is spelled otherwise.
+    Respelled,
+    /// Something else.
+    None,
+}
+
+/// Compares ID and question, octet for octet. A message without a question can
+/// only say that the query failed (CoreDNS's FORMERR does); when the query's own
+/// cannot be read, any question will do.
+fn compare(query: &[u8], response: &[u8]) -> Relation {
     let (Some(asked), Some(header)) = (Header::parse(query), Header::parse(response)) else {
-        return false;
+        return Relation::None;
     };
     if header.id != asked.id || header.flags & QR == 0 {
-        return false;
+        return Relation::None;
     }
-    match Question::parse(query) {
-        Some(question) if header.questions > 0 => {
-            Question::parse(response).is_some_and(|echo| echo.octets == question.octets)
+    let Some(question) = Question::parse(query) else { return Relation::Response };
+    if header.questions == 0 {
+        let records = [header.answers, header.authorities];
+        let is_error = ![NOERROR, NXDOMAIN].contains(&header.rcode()) && records == [0, 0];
+        return if is_error { Relation::Response } else { Relation::None };
+    }
+    match Question::parse(response) {
+        Some(echo) if echo.octets == question.octets => Relation::Response,
+        Some(echo)
+            if echo.name.eq_ignore_ascii_case(question.name)
+                && (echo.qtype, echo.qclass) == (question.qtype, question.qclass) =>
+        {
+            Relation::Respelled
         }
-        _ => true,
+        _ => Relation::None,
     }
 }
 
@@ -97,21 +147,39 @@ mod tests {
             response
         };
         let cases = [
-            ("good", good.clone(), true),
-            ("truncated", with(2, 0x83), true),
-            ("another ID", with(1, 0x35), false),
-            ("a query", with(2, 0x01), false),
-            ("another name", with(13, b'b'), false),
-            ("another spelling", with(13, b'A'), false),
-            ("another type", with(16, 28), false),
-            ("another class", with(18, 3), false),
-            ("header only", [&good[..5], &[0; 7]].concat(), true),
-            ("question cut off", good[..16].to_vec(), false),
-            ("short", good[..11].to_vec(), false),
-            ("empty", Vec::new(), false),
+            ("good", good.clone(), Relation::Response),
+            ("truncated", with(2, 0x83), Relation::Response),
+            ("another ID", with(1, 0x35), Relation::None),
+            ("a query", with(2, 0x01), Relation::None),
+            ("another name", with(13, b'b'), Relation::None),
+            ("another spelling", with(13, b'A'), Relation::Respelled),
+            ("another type", with(16, 28), Relation::None),
+            ("another class", with(18, 3), Relation::None),
+            (
+                "header only, FORMERR",
+                [&good[..3], &[1, 0, 0, 0, 0, 0, 0, 0, 0]].concat(),
+                Relation::Response,
+            ),
+            ("header only, NOERROR", [&good[..3], &[0; 9]].concat(), Relation::None),
+            (
+                "header only, NXDOMAIN",
+                [&good[..3], &[3, 0, 0, 0, 0, 0, 0, 0, 0]].concat(),
+                Relation::None,
+            ),
+            (
+                "no question but an answer",
+                [&good[..3], &[1, 0, 0, 0, 1, 0, 0, 0, 0]].concat(),
+                Relation::None,
+            ),
+            ("question cut off", good[..16].to_vec(), Relation::None),
+            ("short", good[..11].to_vec(), Relation::None),
+            ("empty", Vec::new(), Relation::None),
         ];
         for (case, response, expect) in cases {
-            assert_eq!(is_response_to(query, &response), expect, "{case}");
+            assert_eq!(compare(query, &response), expect, "{case}");
         }
+        let mut respelled = [with(13, b'A'), b"rest".to_vec()].concat();
+        respell(query, &mut respelled);
+        assert_eq!(respelled, [&good[..], b"rest"].concat());
     }
 }

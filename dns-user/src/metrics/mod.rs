@@ -4,6 +4,7 @@
 //! What the kernel counted is read at each scrape, and what it answered is added
 //! to CoreDNS's counters.
 
+mod cache;
 mod labels;
 mod traffic;
 mod upstream;
@@ -26,6 +27,7 @@ use prometheus_client::{
 
 use crate::{
     answers::{Arrival, Family as AddressFamily, Transport},
+    cache::Cache,
     cluster::{Cluster, is_in_zone},
     datapath::maps::Count,
     health::Health,
@@ -35,6 +37,7 @@ use crate::{
 };
 use traffic::Traffic;
 
+pub use cache::{CacheLabels, CacheMetrics};
 pub use traffic::{Plugin, ServerLabels};
 pub use upstream::{InFlight, UpstreamMetrics};
 
@@ -81,6 +84,8 @@ pub struct Metrics {
     datapath_packets: Family<OutcomeLabels, Counter>,
     traffic: Traffic,
     upstream: UpstreamMetrics,
+    kept: OnceLock<Arc<Cache>>,
+    cache: CacheMetrics,
     objects_skipped: Family<KindLabels, Counter>,
     watch_errors: Counter,
     names: Gauge,
@@ -111,6 +116,8 @@ impl Metrics {
         let traffic = Traffic::new(&mut registry);
         let upstream = UpstreamMetrics::default();
         upstream.register(&mut registry);
+        let cache = CacheMetrics::default();
+        cache.register(&mut registry);
         let metrics = Self {
             cluster,
             health,
@@ -121,6 +128,8 @@ impl Metrics {
             datapath_packets: Family::default(),
             traffic,
             upstream,
+            kept: OnceLock::new(),
+            cache,
             objects_skipped: Family::default(),
             watch_errors: Counter::default(),
             names: Gauge::default(),
@@ -193,6 +202,14 @@ impl Metrics {
         self.upstream.clone()
     }
 
+    /// Says which cache is counted, and returns its counts.
+    pub fn set_cache(&self, cache: Arc<Cache>) -> CacheMetrics {
+        if self.kept.set(cache).is_err() {
+            tracing::warn!("the cache to be counted was set already");
+        }
+        self.cache.clone()
+    }
+
     /// Counts a query to `server` and returns the labels for its response.
     pub fn count_query(
         &self,
@@ -252,6 +269,9 @@ impl Metrics {
         let errors = self.sources.watch_errors();
         self.watch_errors.inc_by(errors.saturating_sub(self.watch_errors.get()));
         self.lease_age.set(self.health.lease_age().map_or(-1.0, |age| age.as_secs_f64()));
+        if let Some(kept) = self.kept.get() {
+            self.cache.update(kept, &self.datapath_server);
+        }
         let Some(datapath) = self.datapath.get() else { return };
         let labels =
             ServerLabels { server: Arc::clone(&self.datapath_server), zone: self.zone(), view: "" };

@@ -50,6 +50,8 @@ struct ResponseLabels {
 pub enum Plugin {
     /// The response is made of the cluster's objects.
     Kubernetes,
+    /// The response is upstream's, kept.
+    Cache,
     /// The response is upstream's.
     Forward,
     /// There is no response from anywhere, hence SERVFAIL.
@@ -60,6 +62,7 @@ impl Plugin {
     fn label(self) -> &'static str {
         match self {
             Self::Kubernetes => "kubernetes",
+            Self::Cache => "cache",
             Self::Forward => "forward",
             Self::None => "",
         }

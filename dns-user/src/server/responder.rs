@@ -7,17 +7,17 @@ use std::{
 };
 
 use crate::{
-    answers::{self, Arrival, Decision, Family, Pending, Transport},
+    answers::{self, Arrival, Decision, Elsewhere, Family, Pending, Provenance, Transport},
     cluster::Cluster,
-    forward::Forwarder,
-    metrics::{Metrics, Plugin, ServerLabels, server_label},
+    forward::{Answer, CachingForwarder, ForwardError},
+    metrics::{CacheLabels, Metrics, Plugin, ServerLabels, server_label},
 };
 
 /// Responds to queries from what is known of the cluster, else from upstream.
 #[derive(Debug)]
 pub struct Responder {
     cluster: Arc<RwLock<Cluster>>,
-    forwarder: Arc<Forwarder>,
+    misses: Arc<CachingForwarder>,
     metrics: Arc<Metrics>,
 }
 
@@ -25,13 +25,16 @@ pub struct Responder {
 #[derive(Clone, Debug)]
 pub(super) struct Listener {
     server: Arc<String>,
+    cache: Arc<CacheLabels>,
     arrival: Arrival,
 }
 
 impl Listener {
     pub(super) fn new(address: SocketAddr, transport: Transport) -> Self {
         let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
-        Self { server: server_label(address), arrival: Arrival { transport, family } }
+        let server = server_label(address);
+        let cache = Arc::new(CacheLabels::new(&server));
+        Self { server, cache, arrival: Arrival { transport, family } }
     }
 }
 
@@ -41,18 +44,28 @@ pub(super) struct Undecided {
     labels: ServerLabels,
     transport: Transport,
     started_at: Instant,
-    /// What is decided, up to the records of another name.
-    pending: Option<Box<Pending>>,
+    wanted: Wanted,
+}
+
+/// What upstream has to say.
+#[derive(Debug)]
+enum Wanted {
+    /// The response as it is.
+    AsIs,
+    /// The records of another name; the rest is decided.
+    Records(Box<Pending>),
+    /// A response that may be kept.
+    Kept(Box<Elsewhere>, Arc<CacheLabels>),
 }
 
 impl Responder {
     /// Returns a responder that counts in `metrics`.
     pub fn new(
         cluster: Arc<RwLock<Cluster>>,
-        forwarder: Arc<Forwarder>,
+        misses: Arc<CachingForwarder>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { cluster, forwarder, metrics }
+        Self { cluster, misses, metrics }
     }
 
     /// Returns the response to `query`, if it is decided here.
@@ -64,44 +77,72 @@ impl Responder {
             answers::decide(query, listener.arrival, &cluster)
         };
         let transport = listener.arrival.transport;
-        let undecided = Undecided { labels, transport, started_at, pending: None };
+        let undecided = Undecided { labels, transport, started_at, wanted: Wanted::AsIs };
         match decision {
             Decision::Answered(response) => Ok(self.count(undecided, response, Plugin::Kubernetes)),
-            Decision::Pending(pending) => Err(Undecided { pending: Some(pending), ..undecided }),
+            Decision::Pending(pending) => {
+                Err(Undecided { wanted: Wanted::Records(pending), ..undecided })
+            }
+            Decision::Elsewhere(_) if !self.misses.is_on() => Err(undecided),
+            Decision::Elsewhere(query) => {
+                if let Some(answer) = self.misses.answer_now(&query, &listener.cache) {
+                    return Ok(self.count_answer(undecided, answer));
+                }
+                let wanted = Wanted::Kept(query, Arc::clone(&listener.cache));
+                Err(Undecided { wanted, ..undecided })
+            }
             Decision::Forwarded => Err(undecided),
         }
     }
 
     /// Returns the response that upstream has to do with, or SERVFAIL.
     pub(super) async fn forward(&self, query: &[u8], mut undecided: Undecided) -> Vec<u8> {
-        if let Some(pending) = undecided.pending.take() {
-            let target = pending.target_query();
-            match self.forwarder.forward(target, undecided.transport).await {
-                Ok(upstream) => {
-                    if let Some(response) = pending.complete(&upstream) {
-                        return self.count(undecided, response, Plugin::Kubernetes);
-                    }
-                }
-                // Whether the target has addresses is not known: an alias alone would
-                // say that it has none.
-                Err(error) => {
-                    tracing::debug!(%error, "query failed");
-                    return self.fail(query, undecided);
-                }
-            }
+        match std::mem::replace(&mut undecided.wanted, Wanted::AsIs) {
+            Wanted::AsIs => self.forward_as_is(query, undecided).await,
+            Wanted::Records(pending) => self.complete(query, *pending, undecided).await,
+            Wanted::Kept(elsewhere, labels) => match self.misses.ask(&elsewhere, &labels).await {
+                Ok(answer) => self.count_answer(undecided, answer),
+                Err(error) => self.fail_for(query, undecided, error),
+            },
         }
-        match self.forwarder.forward(query, undecided.transport).await {
+    }
+
+    async fn forward_as_is(&self, query: &[u8], undecided: Undecided) -> Vec<u8> {
+        match self.misses.forwarder().forward(query, undecided.transport).await {
             Ok(response) => self.count(undecided, response, Plugin::Forward),
-            Err(error) => {
-                tracing::debug!(%error, "query failed");
-                self.fail(query, undecided)
-            }
+            Err(error) => self.fail_for(query, undecided, error),
         }
+    }
+
+    async fn complete(&self, query: &[u8], pending: Pending, undecided: Undecided) -> Vec<u8> {
+        let target = pending.target_query();
+        match self.misses.forwarder().forward(target, undecided.transport).await {
+            Ok(upstream) => match pending.complete(&upstream) {
+                Some(response) => self.count(undecided, response, Plugin::Kubernetes),
+                None => self.forward_as_is(query, undecided).await,
+            },
+            // Whether the target has addresses is not known: an alias alone would
+            // say that it has none.
+            Err(error) => self.fail_for(query, undecided, error),
+        }
+    }
+
+    fn fail_for(&self, query: &[u8], undecided: Undecided, error: ForwardError) -> Vec<u8> {
+        tracing::debug!(%error, "query failed");
+        self.fail(query, undecided)
     }
 
     /// Returns SERVFAIL.
     pub(super) fn fail(&self, query: &[u8], undecided: Undecided) -> Vec<u8> {
         self.count(undecided, answers::build_servfail(query), Plugin::None)
+    }
+
+    fn count_answer(&self, query: Undecided, answer: Answer) -> Vec<u8> {
+        let plugin = match answer.from {
+            Provenance::Cache => Plugin::Cache,
+            Provenance::Upstream => Plugin::Forward,
+        };
+        self.count(query, answer.message, plugin)
     }
 
     fn count(&self, query: Undecided, response: Vec<u8>, plugin: Plugin) -> Vec<u8> {

@@ -18,7 +18,8 @@ use tokio::{
 use super::{Responder, Sockets, responder::Listener, tcp};
 use crate::{
     answers::Transport,
-    forward::{Forwarder, Schedule},
+    cache::{Cache, Limits},
+    forward::{CachingForwarder, Forwarder, Schedule},
     health::Health,
     metrics::Metrics,
     objects::{
@@ -46,6 +47,10 @@ const MISS: &[u8] = b"\x56\x78\x01\0\0\x01\0\0\0\0\0\0\x02ns\x03dns\x04test\0\0\
 const ALIAS: &[u8] =
     b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x03ext\x04prod\x03svc\x04test\0\0\x01\0\x01";
 const TARGET: &[u8] = b"\x01\0\0\x01\0\0\0\0\0\0\x01x\x03org\0\0\x01\0\x01";
+/// A query for a name outside of the cluster.
+const OUTSIDE: &[u8] = b"\x9a\xbc\x01\0\0\x01\0\0\0\0\0\0\x03wWw\x03org\0\0\x01\0\x01";
+
+const LIMITS: Limits = Limits { octets: 1 << 20, ttl_s: 30, stale: Duration::ZERO };
 
 struct Rig {
     udp: SocketAddr,
@@ -84,7 +89,10 @@ fn mk_rig_with(upstreams: &[SocketAddr], schedule: Schedule) -> Rig {
     let metrics = Arc::new(Metrics::new(Arc::clone(&cluster), health, Arc::default(), udp));
     let (_, upstreams) = watch::channel(Arc::from(upstreams));
     let forwarder = Forwarder::new(upstreams, vec![udp], schedule, metrics.upstream());
-    let responder = Arc::new(Responder::new(cluster, Arc::new(forwarder), Arc::clone(&metrics)));
+    let cache = Arc::new(Cache::new(LIMITS));
+    let counts = metrics.set_cache(Arc::clone(&cache));
+    let misses = Arc::new(CachingForwarder::new(cache, Arc::new(forwarder), counts));
+    let responder = Arc::new(Responder::new(cluster, misses, Arc::clone(&metrics)));
     let server = tokio::spawn(sockets.serve(Arc::clone(&responder)));
     Rig { udp, tcp, responder, metrics, server }
 }
@@ -160,6 +168,58 @@ async fn datagrams_are_answered_or_forwarded() {
         format!("coredns_dns_request_duration_seconds_count{{{server}}} 3"),
         "nodedns_upstream_attempts_total{proto=\"udp\",result=\"response\"} 2".to_owned(),
         "nodedns_upstream_in_flight 0".to_owned(),
+    ] {
+        assert!(text.contains(&line), "{line}\nnot in\n{text}");
+    }
+}
+
+#[tokio::test]
+async fn names_outside_are_kept_and_no_others() {
+    let upstream = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let rig = mk_rig(&[upstream.local_addr().unwrap()]);
+    let client = mk_client(rig.udp).await;
+    // The cluster's own are asked for each time.
+    for _ in 0..2 {
+        client.send(MISS).await.unwrap();
+        let (query, from) = receive(&upstream).await;
+        assert_eq!(query[2..], MISS[2..], "as it came");
+        upstream.send_to(&respond(&query), from).await.unwrap();
+        assert_eq!(receive(&client).await.0, expect_response(MISS));
+    }
+    client.send(OUTSIDE).await.unwrap();
+    let (query, from) = receive(&upstream).await;
+    assert_eq!(query[2..], [&b"\x01\x20"[..], &OUTSIDE[4..]].concat(), "with AD");
+    let record = b"\xc0\x0c\0\x01\0\x01\0\0\x01\x2c\0\x04\xc0\0\x02\x50";
+    let mut said = [&query[..], record].concat();
+    said[2..8].copy_from_slice(b"\x81\xa0\0\x01\0\x01");
+    upstream.send_to(&said, from).await.unwrap();
+    let owned = b"\x03wWw\x03org\0\0\x01\0\x01\0\0\0\x1e\0\x04\xc0\0\x02\x50";
+    let expect = |flags: &[u8]| [&b"\x9a\xbc"[..], flags, b"\0\x01\0\x01\0\0\0\0"].concat();
+    let first = [&expect(b"\x81\x80"), &OUTSIDE[12..], owned].concat();
+    assert_eq!(receive(&client).await.0, first, "no AD, TTL 30");
+    // Whoever asks next, and however, needs nobody.
+    let lower = OUTSIDE.to_ascii_lowercase();
+    let second = [&expect(b"\x85\x80"), &lower[12..], owned].concat();
+    client.send(&lower).await.unwrap();
+    assert_eq!(receive(&client).await.0, second, "AA, as asked and as kept");
+    let mut stream = TcpStream::connect(rig.tcp).await.unwrap();
+    send_message(&mut stream, &lower).await;
+    assert_eq!(receive_message(&mut stream).await, second);
+
+    let text = rig.metrics.encode().unwrap();
+    let labels = |address: SocketAddr, r#type: &str| {
+        format!("{{server=\"dns://{address}\",{type}zones=\".\",view=\"\"}}")
+    };
+    let success = "type=\"success\",";
+    for line in [
+        format!("coredns_cache_requests_total{} 2", labels(rig.udp, "")),
+        format!("coredns_cache_misses_total{} 1", labels(rig.udp, "")),
+        format!("coredns_cache_hits_total{} 1", labels(rig.udp, success)),
+        format!("coredns_cache_hits_total{} 1", labels(rig.tcp, success)),
+        format!("coredns_cache_entries{} 1", labels(rig.udp, success)),
+        format!("coredns_cache_entries{} 0", labels(rig.udp, "type=\"denial\",")),
+        format!("coredns_cache_evictions_total{} 0", labels(rig.udp, success)),
+        "rcode=\"NOERROR\",plugin=\"cache\"} 1".to_owned(),
     ] {
         assert!(text.contains(&line), "{line}\nnot in\n{text}");
     }

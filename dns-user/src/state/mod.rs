@@ -32,6 +32,7 @@ pub struct State {
     domain: Option<String>,
     /// Why the Corefile of now does not count.
     corefile_error: Option<String>,
+    corefiles_read: u64,
     serial: u32,
 }
 
@@ -64,6 +65,7 @@ impl State {
         }
         if touched.corefile || self.read().settings.is_none() {
             let settings = self.read_corefile();
+            self.corefiles_read += 1;
             self.follow(settings, &mut changes);
         }
         let zone = self.zone();
@@ -102,6 +104,11 @@ impl State {
         let error = self.corefile_error.iter();
         let error = error.map(|reason| format!("the last good Corefile counts: {reason}"));
         left.into_iter().chain(error).collect()
+    }
+
+    /// Returns how often a Corefile has come, be it the same as before.
+    pub fn corefiles_read(&self) -> u64 {
+        self.corefiles_read
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Cluster> {

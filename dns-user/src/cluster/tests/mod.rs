@@ -58,6 +58,7 @@ fn text(name: &Name) -> String {
 fn show(found: Option<Found>) -> String {
     let (reply, end) = match found {
         None => return "forwarded".to_owned(),
+        Some(Found::Elsewhere) => return "elsewhere".to_owned(),
         Some(Found::Reply(reply)) => (reply, None),
         Some(Found::Outside(outside)) => {
             let end = format!("{}?", text(&outside.target));

@@ -1,31 +1,31 @@
 //! Reading names and records of a message (RFC 1035 4.1.3, 4.1.4), with the
 //! bounds of CoreDNS's library. Untrusted octets: every access is checked.
 
-use crate::message::{LABEL_MAX, NAME_MAX, u16_at};
+use super::{LABEL_MAX, NAME_MAX, u16_at};
 
 /// Most pointers that the library follows in one name.
 const POINTERS_MAX: usize = 126;
 
 /// A record as it stands in a message.
 #[derive(Debug)]
-pub(super) struct RawRecord<'m> {
+pub(crate) struct RawRecord<'m> {
     /// Its owner in wire form, without pointers.
-    pub(super) owner: Vec<u8>,
+    pub(crate) owner: Vec<u8>,
     /// TYPE.
-    pub(super) record_type: u16,
+    pub(crate) record_type: u16,
     /// CLASS.
-    pub(super) class: u16,
+    pub(crate) class: u16,
     /// TTL, or what an OPT has in its place.
-    pub(super) ttl: [u8; 4],
+    pub(crate) ttl: [u8; 4],
     /// The message up to the end of RDATA, for names in it.
-    pub(super) until_end: &'m [u8],
+    pub(crate) until_end: &'m [u8],
     /// Where RDATA starts.
-    pub(super) start: usize,
+    pub(crate) start: usize,
 }
 
 impl<'m> RawRecord<'m> {
     /// Reads the record at `at`. None when it is broken or cut off.
-    pub(super) fn read(message: &'m [u8], at: usize) -> Option<Self> {
+    pub(crate) fn read(message: &'m [u8], at: usize) -> Option<Self> {
         let (owner, at) = read_name(message, at)?;
         let start = at + 10;
         let end = start + usize::from(u16_at(message, at + 8)?);
@@ -40,17 +40,17 @@ impl<'m> RawRecord<'m> {
     }
 
     /// Returns where the next record starts.
-    pub(super) fn end(&self) -> usize {
+    pub(crate) fn end(&self) -> usize {
         self.until_end.len()
     }
 
     /// Returns RDATA.
-    pub(super) fn rdata(&self) -> &'m [u8] {
+    pub(crate) fn rdata(&self) -> &'m [u8] {
         self.until_end.get(self.start..).unwrap_or_default()
     }
 
     /// Returns the name that RDATA is. None when it is anything else.
-    pub(super) fn rdata_name(&self) -> Option<Vec<u8>> {
+    pub(crate) fn rdata_name(&self) -> Option<Vec<u8>> {
         let (name, end) = read_name(self.until_end, self.start)?;
         (end == self.end()).then_some(name)
     }
@@ -58,7 +58,7 @@ impl<'m> RawRecord<'m> {
 
 /// Reads the name at `at`; returns it without pointers, and where what follows it
 /// starts. None when it is broken, too long or cut off.
-pub(super) fn read_name(message: &[u8], mut at: usize) -> Option<(Vec<u8>, usize)> {
+pub(crate) fn read_name(message: &[u8], mut at: usize) -> Option<(Vec<u8>, usize)> {
     let mut name = Vec::new();
     let mut pointers = 0;
     let mut end = None;

@@ -7,6 +7,9 @@
 //! +----+-------+---------+---------+---------+---------+--------+-------+--------+
 //! ```
 
+pub(crate) mod rdata;
+pub(crate) mod sections;
+
 /// Octets of the header.
 pub const HEADER: usize = 12;
 /// Most octets of a name on the wire, root included (RFC 1035 2.3.4).

@@ -1,0 +1,317 @@
+//! What upstream said of names outside the cluster, kept for as long as it would be
+//! in front of CoreDNS today: the rules are those of CoreDNS's `cache`.
+//!
+//! The time is an argument. What is asked for by one name, type, class, DO and CD
+//! is one entry, however its name is spelled, and whatever transport and size
+//! limit a client has.
+
+mod lifetime;
+mod response;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    hash::RandomState,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use quick_cache::{Lifecycle, Weighter, sync};
+
+use crate::message::Question;
+use lifetime::Lifetime;
+
+pub use lifetime::Kind;
+pub use response::{Record, Response};
+
+/// What an entry takes beside its records and its key, about: allocations, and the
+/// cache's own table.
+const ENTRY_OVERHEAD: usize = 256;
+/// What an entry takes, about: an estimate for the table's size.
+const ENTRY_USUAL: u64 = 512;
+/// TTL of what is older than it should be (RFC 8767 4).
+pub const STALE_TTL_S: u32 = 30;
+/// For how long nobody is asked again after a failure, while there is an old
+/// response to give (RFC 8767 5, "failure recheck timer"): as long as CoreDNS's
+/// cache remembers a SERVFAIL.
+const RECHECK: Duration = Duration::from_secs(5);
+/// The part of its life, at the end, in which asking for an entry renews it.
+const RENEWED_IN_LAST: u32 = 10;
+
+/// How much is kept, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Octets of all entries; 0 for none.
+    pub octets: u64,
+    /// Most seconds of a TTL.
+    pub ttl_s: u32,
+    /// For how long, after its end, a response is given when upstream fails.
+    pub stale: Duration,
+}
+
+/// What an entry is found by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// DO and CD, type, class, and the name in lower case.
+    octets: Box<[u8]>,
+}
+
+impl Key {
+    /// Returns the key of a question under DO and CD.
+    pub fn new(question: &Question<'_>, dnssec_ok: bool, checking_disabled: bool) -> Self {
+        let mut octets = Vec::with_capacity(1 + question.octets.len());
+        octets.push(u8::from(dnssec_ok) << 1 | u8::from(checking_disabled));
+        octets.extend_from_slice(&question.qtype.to_be_bytes());
+        octets.extend_from_slice(&question.qclass.to_be_bytes());
+        // Lengths of labels are below the letters.
+        octets.extend(question.name.iter().map(u8::to_ascii_lowercase));
+        Self { octets: octets.into() }
+    }
+
+    fn is_dnssec(&self) -> bool {
+        self.octets.first().is_some_and(|flags| flags & 2 != 0)
+    }
+}
+
+/// A response, and until when it is good.
+#[derive(Debug)]
+pub struct Entry {
+    /// The response.
+    pub response: Response,
+    /// TTL of all its records when it came, in seconds.
+    pub ttl_s: u32,
+    kind: Option<Kind>,
+    came_at: Instant,
+    renewal: Mutex<Renewal>,
+}
+
+/// How an entry is being renewed.
+#[derive(Debug, Default)]
+struct Renewal {
+    is_running: bool,
+    failed_at: Option<Instant>,
+}
+
+impl Entry {
+    /// Returns the TTL of its records at a time; 0 when it is good no longer.
+    pub fn ttl_s_at(&self, now: Instant) -> u32 {
+        let age = now.saturating_duration_since(self.came_at).as_secs();
+        self.ttl_s.saturating_sub(u32::try_from(age).unwrap_or(u32::MAX))
+    }
+
+    /// Says that the entry is being renewed now, unless that is so already.
+    pub fn begin_renewal(&self) -> bool {
+        let mut renewal = self.renewal();
+        !std::mem::replace(&mut renewal.is_running, true)
+    }
+
+    /// Says how its renewal ended.
+    pub fn end_renewal(&self, failed_at: Option<Instant>) {
+        *self.renewal() = Renewal { is_running: false, failed_at };
+    }
+
+    /// Whether upstream failed so shortly ago that it is not asked again.
+    pub fn rests_at(&self, now: Instant) -> bool {
+        self.renewal().failed_at.is_some_and(|at| now.saturating_duration_since(at) < RECHECK)
+    }
+
+    /// What it is stored as; None when it is not stored.
+    pub fn kind(&self) -> Option<Kind> {
+        self.kind
+    }
+
+    fn renewal(&self) -> std::sync::MutexGuard<'_, Renewal> {
+        self.renewal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is to be renewed when this TTL is left.
+    fn is_due_at(&self, ttl_s: u32) -> bool {
+        self.kind != Some(Kind::Failure) && ttl_s <= self.ttl_s.div_ceil(RENEWED_IN_LAST)
+    }
+
+    /// Whether it is good no longer, but may be given when upstream fails: data
+    /// only, since a name that did not exist may exist by now.
+    fn is_stale_at(&self, now: Instant, limit: Duration) -> bool {
+        let end = self.came_at + Duration::from_secs(self.ttl_s.into());
+        self.kind == Some(Kind::Success) && now.saturating_duration_since(end) < limit
+    }
+}
+
+/// What there is for a key.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// A response that is good.
+    Fresh {
+        /// The response.
+        entry: Arc<Entry>,
+        /// TTL of its records, in seconds.
+        ttl_s: u32,
+        /// Whether it is to be renewed before its end.
+        is_due: bool,
+    },
+    /// A response that is to be given if upstream fails.
+    Stale(Arc<Entry>),
+}
+
+/// Number of entries.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Of [`Kind::Success`].
+    pub success: u64,
+    /// Of the others.
+    pub denial: u64,
+}
+
+impl Counts {
+    fn add(&mut self, kind: Option<Kind>) {
+        match kind {
+            Some(Kind::Success) => self.success += 1,
+            _ => self.denial += 1,
+        }
+    }
+}
+
+/// Counts what is given up for want of room.
+#[derive(Clone, Debug, Default)]
+struct Evictions(Arc<[AtomicU64; 2]>);
+
+impl Lifecycle<Key, Arc<Entry>> for Evictions {
+    type RequestState = ();
+
+    fn on_evict(&self, (): &mut (), _: Key, entry: Arc<Entry>) {
+        let [success, denial] = &*self.0;
+        let counter = if entry.kind == Some(Kind::Success) { success } else { denial };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Octets;
+
+impl Weighter<Key, Arc<Entry>> for Octets {
+    fn weight(&self, key: &Key, entry: &Arc<Entry>) -> u64 {
+        let octets = key.octets.len() + entry.response.octets() + ENTRY_OVERHEAD;
+        octets.try_into().unwrap_or(u64::MAX)
+    }
+}
+
+type Entries = sync::Cache<Key, Arc<Entry>, Octets, RandomState, Evictions>;
+
+/// The responses that are kept.
+pub struct Cache {
+    limits: Limits,
+    entries: Entries,
+    evictions: Evictions,
+    /// How often everything was forgotten.
+    generation: AtomicU64,
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { limits, entries, .. } = self;
+        write!(f, "Cache({} entries, {limits:?})", entries.len())
+    }
+}
+
+/// The state of the cache when a query was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generation(u64);
+
+impl Cache {
+    /// Returns an empty cache.
+    pub fn new(limits: Limits) -> Self {
+        let evictions = Evictions::default();
+        let items = usize::try_from(limits.octets / ENTRY_USUAL).unwrap_or(usize::MAX);
+        // Keys come from whoever may ask: hashes are keyed.
+        let hasher = RandomState::new();
+        let entries = Entries::with(items, limits.octets, Octets, hasher, evictions.clone());
+        Self { limits, entries, evictions, generation: AtomicU64::default() }
+    }
+
+    /// Whether anything is kept.
+    pub fn is_on(&self) -> bool {
+        self.limits.octets > 0
+    }
+
+    /// Returns what there is for `key`.
+    pub fn get(&self, key: &Key, now: Instant) -> Option<Found> {
+        let entry = self.entries.get(key)?;
+        match entry.ttl_s_at(now) {
+            0 => entry.is_stale_at(now, self.limits.stale).then_some(Found::Stale(entry)),
+            ttl_s => {
+                let is_due = entry.is_due_at(ttl_s);
+                Some(Found::Fresh { entry, ttl_s, is_due })
+            }
+        }
+    }
+
+    /// Returns the state of the cache, to be given to [`Self::take`].
+    pub fn generation(&self) -> Generation {
+        Generation(self.generation.load(Ordering::Acquire))
+    }
+
+    /// Reads what upstream said to `question`, and stores it if that is allowed:
+    /// by the rules, by `may_store`, and by nothing having been forgotten since the
+    /// query was sent, in `asked_in`. `unix_s` is the time of signatures.
+    /// Returns None for a response that is not understood.
+    pub fn take(
+        &self,
+        question: &Question<'_>,
+        key: &Key,
+        message: &[u8],
+        may_store: bool,
+        asked_in: Generation,
+        (now, unix_s): (Instant, u32),
+    ) -> Option<Arc<Entry>> {
+        let response = Response::read(message, question)?;
+        let is_dnssec = key.is_dnssec();
+        let Lifetime { ttl_s, stored } =
+            Lifetime::decide(&response, question, is_dnssec, self.limits.ttl_s, unix_s);
+        let kind = stored.filter(|_| may_store && ttl_s > 0);
+        let renewal = Mutex::default();
+        let entry = Arc::new(Entry { response, ttl_s, kind, came_at: now, renewal });
+        if kind.is_some_and(|kind| self.may_replace(key, kind, now)) && self.is_on() {
+            self.entries.insert(key.clone(), Arc::clone(&entry));
+            // Had it been stored a moment before, it would have been forgotten.
+            if self.generation() != asked_in {
+                self.entries.remove(key);
+            }
+        }
+        Some(entry)
+    }
+
+    /// Whether a response may be stored. A failure is no reason to forget what is
+    /// good still, or what is given in its place.
+    fn may_replace(&self, key: &Key, kind: Kind, now: Instant) -> bool {
+        kind != Kind::Failure || {
+            let present = self.entries.peek(key);
+            !present.is_some_and(|entry| {
+                entry.kind != Some(Kind::Failure)
+                    && (entry.ttl_s_at(now) > 0 || entry.is_stale_at(now, self.limits.stale))
+            })
+        }
+    }
+
+    /// Forgets everything, and what was asked before as well.
+    pub fn clear(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.entries.clear();
+    }
+
+    /// Returns how many entries there are, good or not.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
+        self.entries.iter().for_each(|(_, entry)| counts.add(entry.kind));
+        counts
+    }
+
+    /// Returns how many entries were given up for want of room.
+    pub fn evictions(&self) -> Counts {
+        let [success, denial] = self.evictions.0.each_ref().map(|it| it.load(Ordering::Relaxed));
+        Counts { success, denial }
+    }
+}
