@@ -39,7 +39,7 @@ use crate::{
     objects::Event,
     pipeline::Pipeline,
     server::{Responder, Sockets},
-    source::{self, PodsWanted, SourceCounters},
+    source::{self, FirstList, PodsWanted, SourceCounters},
     state::State,
     store::Store,
     upstreams,
@@ -103,7 +103,7 @@ async fn start(config: Config, tasks: &mut JoinSet<Result<()>>) -> Result<Arc<Fo
     if let Some(interface) = &config.local_interface {
         local_address::place(&config.local_ips, interface).await?;
     }
-    let state = State::new(config.cluster_domain.clone());
+    let mut state = State::new(config.cluster_domain.clone());
     let cluster = Arc::clone(state.cluster());
     let health = Arc::new(Health::new(LEASE_LIMIT));
     let sources = Arc::new(SourceCounters::default());
@@ -115,6 +115,16 @@ async fn start(config: Config, tasks: &mut JoinSet<Result<()>>) -> Result<Arc<Fo
     // Ports that may be taken come before anything that others would notice.
     serve_http(tasks, &config, &metrics, &health).await?;
     let datapath = load_datapath(&config).await?;
+    let first_list = match &datapath {
+        Some(datapath) => match datapath.loaded.answers.serial()? {
+            Some(serial) => {
+                state.raise_serial(serial);
+                FirstList::MostRecent
+            }
+            None => FirstList::Cached,
+        },
+        None => FirstList::Cached,
+    };
 
     let (servers, upstreams) = watch::channel(upstreams::at_start(&config.upstream));
     let (filled, is_filled) = watch::channel(false);
@@ -146,7 +156,7 @@ async fn start(config: Config, tasks: &mut JoinSet<Result<()>>) -> Result<Arc<Fo
     let pipeline =
         Pipeline { state, store, remarks, said, upstream, servers, cache, pods, health, filled };
     tasks.spawn(pipeline.run(received));
-    tasks.spawn(run_source(config, events, pods_wanted, sources));
+    tasks.spawn(run_source(config, first_list, events, pods_wanted, sources));
     Ok(forwarder)
 }
 
@@ -267,9 +277,11 @@ async fn note_synced(health: Arc<Health>, mut is_filled: watch::Receiver<bool>) 
 
 async fn run_source(
     config: Config,
+    first_list: FirstList,
     events: mpsc::Sender<Event>,
     pods: PodsWanted,
     counters: Arc<SourceCounters>,
 ) -> Result<()> {
-    source::run(&config.source, &config.coredns_configmap, events, pods, &counters).await
+    let Config { source, coredns_configmap, .. } = config;
+    source::run(&source, first_list, &coredns_configmap, events, pods, &counters).await
 }

@@ -9,5 +9,6 @@
 
 mod deploy;
 mod follows;
+mod lifecycle;
 mod rig;
 mod survives;

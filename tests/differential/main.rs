@@ -15,6 +15,7 @@ mod found;
 mod judged;
 mod kernel_map;
 mod objects;
+mod orders;
 mod outside;
 mod pods;
 mod profiles;

@@ -42,6 +42,7 @@ pub mod manifests;
 pub mod process;
 
 pub mod agent;
+pub mod api_server;
 pub mod coredns;
 pub mod corefile;
 pub mod kubernetes;

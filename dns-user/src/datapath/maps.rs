@@ -182,6 +182,12 @@ impl KernelAnswers {
         Self { names, zones, epoch, lacks_names: false }
     }
 
+    /// Returns the SOA serial of what is answered already; None for nothing.
+    pub fn serial(&self) -> Result<Option<u32>> {
+        let zones = self.zones.all()?;
+        Ok(zones.iter().map(|zone| zone.serial).max())
+    }
+
     fn end_change(&self) {
         if !self.lacks_names {
             self.epoch.end();

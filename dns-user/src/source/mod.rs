@@ -20,6 +20,7 @@ use crate::{
 /// source cannot be used at all.
 pub async fn run(
     source: &Source,
+    first_list: FirstList,
     config_map: &ObjectName,
     events: Sender<Event>,
     pods: PodsWanted,
@@ -27,12 +28,22 @@ pub async fn run(
 ) -> Result<()> {
     match source {
         Source::Kubernetes { kubeconfig } => {
-            kubernetes::run(kubeconfig.as_deref(), config_map, events, pods, counters).await
+            let kubeconfig = kubeconfig.as_deref();
+            kubernetes::run(kubeconfig, first_list, config_map, events, pods, counters).await
         }
         Source::Directory(folder) => {
             directory::run(folder, config_map, events, pods, counters).await
         }
     }
+}
+
+/// How recent the API server's first lists are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstList {
+    /// As its cache happens to be, for what is new is learnt soon.
+    Cached,
+    /// As recent as can be: answers that are there already must not go back.
+    MostRecent,
 }
 
 /// Who wants Pods now, if anybody does.

@@ -95,6 +95,11 @@ impl State {
         self.corefile_error.as_deref()
     }
 
+    /// Makes the SOA serial at least as high as one that was given out already.
+    pub fn raise_serial(&mut self, serial: u32) {
+        self.serial = self.serial.max(serial);
+    }
+
     /// Returns what is to be known of the answers of now, a sentence each.
     pub fn remarks(&self) -> Vec<String> {
         let cluster = self.read();

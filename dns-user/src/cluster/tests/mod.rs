@@ -1,6 +1,7 @@
 //! Answers of small clusters, and of many random ones.
 
 mod lookups;
+mod orders;
 mod random;
 mod records;
 mod settings;

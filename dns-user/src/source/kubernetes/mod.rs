@@ -8,18 +8,18 @@ use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use kube::{
-    Api, Client, Config,
+    Api, Client, Config, Error,
     config::{KubeConfigOptions, Kubeconfig},
     runtime::{
         WatchStreamExt as _,
-        watcher::{self, watcher},
+        watcher::{self, ListSemantic, watcher},
     },
 };
 use tokio::{sync::mpsc::Sender, time::timeout};
 use tracing::{debug, info, warn};
 
 use self::arrived::{Arrived, Watched};
-use super::{PodReceiver, PodsWanted, SourceCounters};
+use super::{FirstList, PodReceiver, PodsWanted, SourceCounters};
 use crate::objects::{Event, Object, ObjectName};
 
 /// How long the API server may be silent until its connection counts as dead: it
@@ -31,6 +31,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(100);
 /// tried again, at growing intervals. Fails only when `kubeconfig` cannot be used.
 pub async fn run(
     kubeconfig: Option<&Path>,
+    first_list: FirstList,
     config_map: &ObjectName,
     events: Sender<Event>,
     pods: PodsWanted,
@@ -49,7 +50,7 @@ pub async fn run(
         match connect(given.clone()).await {
             Ok(client) => {
                 // Boxed, for it is some 17 KB large.
-                Box::pin(watch_all(&client, config_map, &events, pods, counters)).await;
+                Box::pin(watch_all(&client, first_list, config_map, &events, pods, counters)).await;
                 return Ok(());
             }
             Err(error) => {
@@ -89,16 +90,19 @@ async fn connect(given: Option<Config>) -> Result<Client> {
 /// Watches every kind until the receiver is gone.
 async fn watch_all(
     client: &Client,
+    first_list: FirstList,
     config_map: &ObjectName,
     events: &Sender<Event>,
     pods: PodsWanted,
     counters: &SourceCounters,
 ) {
     let out = Output { events, pods: None, counters };
-    // Lists come from the API server's cache (resourceVersion 0), as recent as that
-    // happens to be, and not from etcd. In pages they would not: kube then leaves
-    // the version out.
-    let config = watcher::Config { page_size: None, ..watcher::Config::default() }.any_semantic();
+    // Not in pages: those come from etcd, whatever the version that is asked for.
+    let list_semantic = match first_list {
+        FirstList::Cached => ListSemantic::Any,
+        FirstList::MostRecent => ListSemantic::MostRecent,
+    };
+    let config = watcher::Config { page_size: None, list_semantic, ..watcher::Config::default() };
     let of_config_map = config.clone().fields(&format!("metadata.name={}", config_map.name));
     let namespaces = Api::<Arrived<core::Namespace>>::all(client.clone());
     let services = Api::<Arrived<core::Service>>::all(client.clone());
@@ -150,29 +154,67 @@ struct Output<'a> {
     counters: &'a SourceCounters,
 }
 
+/// Why a watch ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// The receiver is gone.
+    Unwanted,
+    /// All objects have to be listed anew, not from the API server's cache.
+    Behind,
+    /// The same, for a reason that may come again.
+    Lost,
+}
+
 impl Output<'_> {
     /// Watches one kind until the receiver is gone.
-    async fn watch<A: Watched>(self, api: Api<Arrived<A>>, config: watcher::Config) {
+    ///
+    /// Only the first list may be from the API server's cache. A later one that
+    /// comes from a server that is behind would bring back what is gone.
+    async fn watch<A: Watched>(self, api: Api<Arrived<A>>, mut config: watcher::Config) {
+        let mut back_off = watcher::DefaultBackoff::default();
+        loop {
+            match self.follow(api.clone(), config.clone()).await {
+                Ended::Unwanted => return,
+                Ended::Behind => {}
+                Ended::Lost => {
+                    let pause = back_off.next().unwrap_or_default();
+                    if timeout(pause, self.events.closed()).await.is_ok() {
+                        return;
+                    }
+                }
+            }
+            config.list_semantic = ListSemantic::MostRecent;
+        }
+    }
+
+    /// Lists and watches one kind for as long as `config` will do.
+    async fn follow<A: Watched>(self, api: Api<Arrived<A>>, config: watcher::Config) -> Ended {
+        let is_any = config.list_semantic == ListSemantic::Any;
         let mut stream = pin!(watcher(api, config).default_backoff());
-        let mut listed = Vec::new();
+        let (mut listed, mut has_listed) = (Vec::new(), false);
         loop {
             let event = tokio::select! {
-                () = self.events.closed() => return,
+                () = self.events.closed() => return Ended::Unwanted,
                 event = stream.next() => event,
             };
             let event = match event {
-                None => return,
+                None => return Ended::Unwanted,
+                Some(Ok(watcher::Event::Init)) if has_listed && is_any => return Ended::Behind,
                 Some(Ok(event)) => self.convert(event, &mut listed),
                 Some(Err(error)) => {
                     self.counters.count_watch_error();
                     warn!("watching {}s, trying again: {error}", A::KIND);
+                    if has_lost_events(&error) {
+                        return Ended::Lost;
+                    }
                     None
                 }
             };
+            has_listed |= matches!(event, Some(Event::Listed(..)));
             if let Some(event) = event
                 && self.events.send(event).await.is_err()
             {
-                return;
+                return Ended::Unwanted;
             }
         }
     }
@@ -223,6 +265,20 @@ impl Output<'_> {
                 Some(Object::Unusable(unusable))
             }
         }
+    }
+}
+
+/// Whether there were changes that kube's watcher will not see any more although it
+/// goes on.
+fn has_lost_events(error: &watcher::Error) -> bool {
+    /// The changes since that version are not kept any more.
+    const GONE: u16 = 410;
+    match error {
+        // It would ask for the same version for ever.
+        watcher::Error::WatchStartFailed(Error::Api(status)) => status.code == GONE,
+        // A line that cannot be read may be anything.
+        watcher::Error::WatchFailed(Error::SerdeError(_)) => true,
+        _ => false,
     }
 }
 

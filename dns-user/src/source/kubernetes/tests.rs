@@ -1,7 +1,7 @@
 //! The watch of a small API server that says what a test lets it say.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fs,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
@@ -27,40 +27,88 @@ use super::run;
 use crate::{
     corefile::cluster_zone,
     objects::{Event, Kind, Object, builders::mk_name},
-    source::{PodReceiver, SourceCounters},
+    source::{FirstList, PodReceiver, SourceCounters},
 };
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What the API server has for one path: lists that fail, the items of the
-/// list, then the lines of the watch.
-#[derive(Clone, Default)]
-struct Script {
-    failures: usize,
-    items: Vec<Value>,
-    lines: Vec<String>,
+/// What the API server says to one request.
+#[derive(Clone)]
+enum Says {
+    /// All objects, at version 9.
+    List(Vec<Value>),
+    /// An error instead of a list or a watch.
+    Fails(StatusCode),
+    /// The first half of such a list, then the connection breaks.
+    CutOff(Vec<Value>),
+    /// These lines, then nothing more while the connection stays.
+    Watch(Vec<String>),
+    /// These lines, then the connection breaks, or ends.
+    Breaks(Vec<String>),
+    Ends(Vec<String>),
 }
 
-type Scripts = Arc<Mutex<HashMap<String, Script>>>;
+/// What it says for one path, in this order; then nobody has anything, and nothing
+/// changes.
+type Script = VecDeque<Says>;
 
-async fn answer(State(scripts): State<Scripts>, uri: Uri) -> Response {
-    let query = uri.query().unwrap_or_default();
-    let mut scripts = scripts.lock().unwrap();
-    let script = scripts.entry(uri.path().to_owned()).or_default();
-    if query.contains("watch=true") {
-        let lines = std::mem::take(&mut script.lines).into_iter().map(Ok::<_, std::io::Error>);
-        return Body::from_stream(stream::iter(lines).chain(stream::pending())).into_response();
+fn script(items: Vec<Value>, lines: Vec<String>) -> Script {
+    [Says::List(items), Says::Watch(lines)].into()
+}
+
+#[derive(Default)]
+struct Server {
+    scripts: HashMap<String, Script>,
+    /// Which version of what was asked for, by path.
+    requests: HashMap<String, Vec<String>>,
+}
+
+type SharedServer = Arc<Mutex<Server>>;
+
+async fn answer(State(server): State<SharedServer>, uri: Uri) -> Response {
+    let parameters: HashMap<_, _> =
+        uri.query().unwrap_or_default().split('&').filter_map(|it| it.split_once('=')).collect();
+    let is_watch = parameters.get("watch") == Some(&"true");
+    let version = parameters.get("resourceVersion").copied().unwrap_or("latest");
+    let mut server = server.lock().unwrap();
+    let request = format!("{} {version}", if is_watch { "watch" } else { "list" });
+    server.requests.entry(uri.path().to_owned()).or_default().push(request);
+    let says = server.scripts.get_mut(uri.path()).and_then(VecDeque::pop_front);
+    let default = if is_watch { Says::Watch(vec![]) } else { Says::List(vec![]) };
+    // What was said before is sent once the body has nothing more for a moment.
+    let broken = || {
+        stream::once(async {
+            tokio::task::yield_now().await;
+            Err(std::io::Error::other("broken"))
+        })
+    };
+    match says.unwrap_or(default) {
+        Says::Fails(status) => status.into_response(),
+        Says::List(items) if !is_watch => list(&items).into_response(),
+        Says::CutOff(items) if !is_watch => {
+            let mut half = list(&items);
+            half.truncate(half.len() / 2);
+            Body::from_stream(stream::iter([Ok(half)]).chain(broken())).into_response()
+        }
+        Says::Watch(lines) if is_watch => {
+            Body::from_stream(of_lines(lines).chain(stream::pending())).into_response()
+        }
+        Says::Breaks(lines) if is_watch => {
+            Body::from_stream(of_lines(lines).chain(broken())).into_response()
+        }
+        Says::Ends(lines) if is_watch => Body::from_stream(of_lines(lines)).into_response(),
+        _ => (StatusCode::BAD_REQUEST, "another request than the script has").into_response(),
     }
-    if !query.contains("resourceVersion=0") {
-        return (StatusCode::BAD_REQUEST, format!("a list from etcd: {query}")).into_response();
-    }
-    if script.failures > 0 {
-        script.failures -= 1;
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    }
-    let list = json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "9"},
-        "items": script.items});
-    list.to_string().into_response()
+}
+
+fn list(items: &[Value]) -> String {
+    json!({"kind": "List", "apiVersion": "v1", "metadata": {"resourceVersion": "9"},
+        "items": items})
+    .to_string()
+}
+
+fn of_lines(lines: Vec<String>) -> impl futures::Stream<Item = std::io::Result<String>> {
+    stream::iter(lines.into_iter().map(Ok))
 }
 
 /// An API server and a source that watches it.
@@ -68,6 +116,7 @@ struct Rig {
     events: mpsc::Receiver<Event>,
     pods: watch::Sender<Option<PodReceiver>>,
     counters: Arc<SourceCounters>,
+    server: SharedServer,
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -79,11 +128,16 @@ impl Drop for Rig {
 
 impl Rig {
     async fn start(scripts: &[(&str, Script)]) -> Self {
+        Self::start_with(FirstList::Cached, scripts).await
+    }
+
+    async fn start_with(first_list: FirstList, scripts: &[(&str, Script)]) -> Self {
         let scripts = scripts.iter().map(|(path, script)| ((*path).to_owned(), script.clone()));
-        let scripts: Scripts = Arc::new(Mutex::new(scripts.collect()));
+        let says = Server { scripts: scripts.collect(), ..Server::default() };
+        let says = Arc::new(Mutex::new(says));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = Router::new().fallback(answer).with_state(scripts);
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&says));
         let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
 
         let folder = tempfile::TempDir::new().unwrap();
@@ -101,10 +155,26 @@ impl Rig {
         let its_counters = Arc::clone(&counters);
         let source = tokio::spawn(async move {
             let config_map = mk_name("kube-system/coredns");
-            run(Some(&kubeconfig), &config_map, sender, pods_wanted, &its_counters).await.unwrap();
+            run(Some(&kubeconfig), first_list, &config_map, sender, pods_wanted, &its_counters)
+                .await
+                .unwrap();
             drop(folder);
         });
-        Self { events, pods, counters, tasks: [server, source] }
+        Self { events, pods, counters, server: says, tasks: [server, source] }
+    }
+
+    /// Returns which versions of what were asked for so far.
+    fn requests(&self, path: &str) -> Vec<String> {
+        self.server.lock().unwrap().requests.get(path).cloned().unwrap_or_default()
+    }
+
+    /// Waits until that was asked for so many times.
+    async fn until_asked(&self, path: &str, count: usize) {
+        let deadline = Instant::now() + DEADLINE;
+        while self.requests(path).len() < count {
+            assert!(Instant::now() < deadline, "only {:?}", self.requests(path));
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Waits for `count` events; returns them by kind, in order, as text.
@@ -149,30 +219,22 @@ async fn one_malformed_object_costs_only_itself() {
     let good = json!({"clusterIP": "10.96.1.1"});
     let bad = json!({"clusterIP": "10.96.1"});
     let worse = json!({"clusterIPs": {"not": "a list"}});
-    let services = Script {
-        items: vec![
-            service("web", &good),
-            service("bad", &bad),
-            service("worse", &worse),
-            json!(7),
-        ],
-        lines: vec![
+    let services = script(
+        vec![service("web", &good), service("bad", &bad), service("worse", &worse), json!(7)],
+        vec![
             line("MODIFIED", &service("web", &worse)),
             line("ADDED", &service("api", &good)),
             line("MODIFIED", &service("api", &bad)),
             line("DELETED", &service("bad", &bad)),
             line("ADDED", &service("last", &good)),
         ],
-        ..Script::default()
-    };
+    );
     let slice = json!({"metadata": {"name": "s", "namespace": "prod", "resourceVersion": "7",
         "labels": {"kubernetes.io/service-name": "web"}}, "addressType": "IPv4"});
     let of_none = json!({"metadata": {"name": "s", "namespace": "prod", "resourceVersion": "8"},
         "addressType": "IPv4"});
-    let slices =
-        Script { items: vec![slice], lines: vec![line("MODIFIED", &of_none)], ..Script::default() };
-    let namespaces =
-        Script { items: vec![json!({"metadata": {"name": "prod"}})], ..Script::default() };
+    let slices = script(vec![slice], vec![line("MODIFIED", &of_none)]);
+    let namespaces = script(vec![json!({"metadata": {"name": "prod"}})], vec![]);
     let mut rig = Rig::start(&[
         ("/api/v1/namespaces", namespaces),
         ("/api/v1/services", services),
@@ -201,21 +263,115 @@ async fn one_malformed_object_costs_only_itself() {
 
 #[tokio::test]
 async fn a_list_that_fails_is_tried_again() {
-    let script = Script { failures: 1, items: vec![], ..Script::default() };
-    let mut rig = Rig::start(&[("/api/v1/namespaces/kube-system/configmaps", script)]).await;
+    let fails = [Says::Fails(StatusCode::INTERNAL_SERVER_ERROR)].into();
+    let mut rig = Rig::start(&[("/api/v1/namespaces/kube-system/configmaps", fails)]).await;
     assert_eq!(rig.receive(4).await.len(), 4);
     assert_eq!(rig.counters.watch_errors(), 1);
 }
 
+/// What is asked for and what becomes of it, whatever the API server and the
+/// connection do. From the second list on nothing comes from the server's cache,
+/// which may be older than what was seen.
 #[tokio::test]
-async fn a_watch_goes_on_after_a_line_of_nonsense() {
-    let good = json!({"clusterIP": "10.96.1.1"});
-    let lines = vec!["nonsense\n".to_owned(), line("ADDED", &service("api", &good))];
-    let script = Script { lines, ..Script::default() };
-    let mut rig = Rig::start(&[("/api/v1/services", script)]).await;
-    let by_kind = rig.receive(5).await;
-    assert_eq!(by_kind[&Kind::Service], ["listed ", "apply prod/api"]);
-    assert_eq!(rig.counters.watch_errors(), 1);
+async fn nothing_is_lost_and_nothing_comes_back() {
+    let named = |name: &str| service(name, &json!({"clusterIP": "10.96.1.1"}));
+    let added = |name: &str| line("ADDED", &named(name));
+    let list = |names: &[&str]| Says::List(names.iter().map(|name| named(name)).collect());
+    let gone = || {
+        let status = json!({"kind": "Status", "code": 410, "reason": "Expired", "message": "old"});
+        line("ERROR", &status)
+    };
+    let bookmark = || {
+        line(
+            "BOOKMARK",
+            &json!({"kind": "Service", "apiVersion": "v1",
+            "metadata": {"resourceVersion": "15"}}),
+        )
+    };
+    let half = || added("lost")[..40].to_owned();
+    let nonsense = || "nonsense\n".to_owned();
+    let relisted = (
+        vec!["list 0", "watch 9", "list latest", "watch 9"],
+        vec!["listed prod/a", "listed prod/b"],
+    );
+    let cases: Vec<(&str, Vec<Says>, _)> = vec![
+        (
+            "410 in the watch: what vanished meanwhile goes",
+            vec![list(&["a"]), Says::Watch(vec![gone()]), list(&["b"])],
+            relisted.clone(),
+        ),
+        (
+            "410 instead of the watch",
+            vec![list(&["a"]), Says::Fails(StatusCode::GONE), list(&["b"])],
+            relisted.clone(),
+        ),
+        (
+            "a line that cannot be read",
+            vec![list(&["a"]), Says::Watch(vec![nonsense(), added("x")]), list(&["b"])],
+            relisted.clone(),
+        ),
+        (
+            "an object without a version",
+            vec![
+                list(&["a"]),
+                Says::Watch(vec![line("ADDED", &json!({"metadata": {"name": "x"}}))]),
+                list(&["b"]),
+            ],
+            relisted,
+        ),
+        (
+            "half a list is none",
+            vec![Says::CutOff(vec![named("a"), named("b")]), list(&["b"])],
+            (vec!["list 0", "list 0", "watch 9"], vec!["listed prod/b"]),
+        ),
+        (
+            "half a list after 410",
+            vec![
+                list(&["a"]),
+                Says::Watch(vec![gone()]),
+                Says::CutOff(vec![named("a"), named("b")]),
+                list(&["b"]),
+            ],
+            (
+                vec!["list 0", "watch 9", "list latest", "list latest", "watch 9"],
+                vec!["listed prod/a", "listed prod/b"],
+            ),
+        ),
+        (
+            "a watch that ends goes on where it was",
+            vec![list(&["a"]), Says::Ends(vec![added("x")]), Says::Watch(vec![added("y")])],
+            (
+                vec!["list 0", "watch 9", "watch 7"],
+                vec!["listed prod/a", "apply prod/x", "apply prod/y"],
+            ),
+        ),
+        (
+            "a watch that breaks within a line does, too",
+            vec![
+                list(&["a"]),
+                Says::Breaks(vec![bookmark(), half()]),
+                Says::Watch(vec![added("y")]),
+            ],
+            (vec!["list 0", "watch 9", "watch 15"], vec!["listed prod/a", "apply prod/y"]),
+        ),
+    ];
+    // Beside one another, for each pauses before it tries again.
+    let cases = cases.into_iter().map(|(case, says, (requests, events))| async move {
+        const PATH: &str = "/api/v1/services";
+        let mut rig = Rig::start(&[(PATH, says.into())]).await;
+        let by_kind = rig.receive(3 + events.len()).await;
+        assert_eq!(by_kind[&Kind::Service], events, "{case}");
+        rig.until_asked(PATH, requests.len()).await;
+        assert_eq!(rig.requests(PATH), requests, "{case}");
+    });
+    futures::future::join_all(cases).await;
+}
+
+#[tokio::test]
+async fn a_source_that_must_not_go_back_lists_what_is_most_recent() {
+    let mut rig = Rig::start_with(FirstList::MostRecent, &[]).await;
+    rig.receive(4).await;
+    assert_eq!(rig.requests("/api/v1/services")[0], "list latest");
 }
 
 #[tokio::test]
@@ -229,7 +385,8 @@ async fn a_kubeconfig_that_cannot_be_used_ends_it() {
         let (sender, _events) = mpsc::channel(1);
         let config_map = mk_name("kube-system/coredns");
         let counters = SourceCounters::default();
-        let error = run(Some(&path), &config_map, sender, watch::channel(None).1, &counters)
+        let pods = watch::channel(None).1;
+        let error = run(Some(&path), FirstList::Cached, &config_map, sender, pods, &counters)
             .await
             .unwrap_err();
         assert!(error.to_string().starts_with("--kubeconfig: "), "{file}: {error:#}");
@@ -257,18 +414,16 @@ fn pod(name: &str, team: &str, status: &Value) -> Value {
 async fn pods_are_watched_while_they_are_wanted() {
     let runs = json!({"phase": "Running", "podIP": "10.1.0.1"});
     let ended = json!({"phase": "Succeeded", "podIP": "10.1.0.1"});
-    let script = Script {
-        items: vec![pod("one", "a", &runs), pod("two", "b", &runs), pod("three", "a", &ended)],
-        lines: vec![
-            line("ADDED", &pod("four", "b", &runs)),
-            line("ADDED", &pod("five", "a", &runs)),
-            line("MODIFIED", &pod("one", "b", &runs)),
-            line("MODIFIED", &pod("five", "a", &ended)),
-            line("MODIFIED", &pod("two", "a", &json!({"podIP": "nonsense"}))),
-        ],
-        ..Script::default()
-    };
-    let mut rig = Rig::start(&[("/api/v1/pods", script)]).await;
+    let items = vec![pod("one", "a", &runs), pod("two", "b", &runs), pod("three", "a", &ended)];
+    let lines = vec![
+        line("ADDED", &pod("four", "b", &runs)),
+        line("ADDED", &pod("five", "a", &runs)),
+        line("MODIFIED", &pod("one", "b", &runs)),
+        line("MODIFIED", &pod("five", "a", &ended)),
+        line("MODIFIED", &pod("two", "a", &json!({"podIP": "nonsense"}))),
+    ];
+    let twice = [Says::List(items.clone()), Says::Watch(lines), Says::List(items)].into();
+    let mut rig = Rig::start(&[("/api/v1/pods", twice)]).await;
     assert!(!rig.receive(4).await.contains_key(&Kind::Pod), "nobody wants them yet");
     let cases = [
         (
