@@ -13,6 +13,7 @@ mod convergence;
 mod faults;
 mod found;
 mod judged;
+mod kept;
 mod kernel_map;
 mod objects;
 mod orders;
@@ -26,6 +27,7 @@ mod random_objects;
 mod random_questions;
 mod settings;
 mod shrink;
+mod world;
 
 use std::time::Duration;
 

@@ -2,13 +2,7 @@
 //! the same API server and the same upstream, with each kind of cache.
 
 use std::{
-    io::{self, Read as _, Write as _},
-    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
+    net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
@@ -21,7 +15,7 @@ use harness::{
     node::{LOCAL_IP, Node, Pod},
     objects::{mk_config_map, mk_external_name_service, mk_namespace},
     packet::query::{Edns, Query, qtype},
-    wait::{pause, wait_until},
+    wait::wait_until,
 };
 use hickory_proto::{
     op::{Message, ResponseCode},
@@ -30,6 +24,8 @@ use hickory_proto::{
         rdata::{A, AAAA, CNAME},
     },
 };
+
+use crate::world::World;
 
 /// The upstream of CoreDNS.
 const WORLD: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1)), 5353);
@@ -40,7 +36,6 @@ const JUDGE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 22);
 /// CoreDNS gives up on a silent upstream after some seconds.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 const AGREE_LIMIT: Duration = Duration::from_secs(30);
-const TICK: Duration = Duration::from_millis(20);
 
 /// A cache that stores the cluster's answers, too.
 const STORED: &str = "cache 30";
@@ -191,7 +186,7 @@ fn odd_messages() -> Vec<(String, Vec<u8>)> {
 }
 
 /// Returns what the world outside answers; None for silence.
-fn answer(query: &[u8], is_tcp: bool) -> Option<Message> {
+fn answer(query: &[u8], is_tcp: bool) -> Option<Vec<u8>> {
     let asked = Message::from_vec(query).ok()?;
     let question = asked.queries.first()?;
     let mut response = Message::response(asked.metadata.id, asked.metadata.op_code);
@@ -235,72 +230,7 @@ fn answer(query: &[u8], is_tcp: bool) -> Option<Message> {
         }
         _ => response.metadata.response_code = ResponseCode::NXDomain,
     }
-    Some(response)
-}
-
-/// Serves the world outside. Dropping it ends its threads.
-struct World {
-    stopped: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl World {
-    fn start(namespace: &Namespace) -> Self {
-        let (udp, tcp) = namespace
-            .run(|| -> io::Result<_> { Ok((UdpSocket::bind(WORLD)?, TcpListener::bind(WORLD)?)) })
-            .unwrap();
-        udp.set_read_timeout(Some(TICK)).unwrap();
-        tcp.set_nonblocking(true).unwrap();
-        let stopped = Arc::new(AtomicBool::new(false));
-        let (for_udp, for_tcp) = (Arc::clone(&stopped), Arc::clone(&stopped));
-        let threads = vec![
-            std::thread::spawn(move || {
-                let mut octets = vec![0; 65_536];
-                while !for_udp.load(Ordering::Relaxed) {
-                    let Ok((length, client)) = udp.recv_from(&mut octets) else { continue };
-                    if let Some(response) = answer(&octets[..length], false) {
-                        drop(udp.send_to(&response.to_vec().unwrap(), client));
-                    }
-                }
-            }),
-            std::thread::spawn(move || {
-                while !for_tcp.load(Ordering::Relaxed) {
-                    match tcp.accept() {
-                        // CoreDNS keeps connections: each has a thread, until it is closed.
-                        Ok((stream, _)) => drop(std::thread::spawn(|| serve_stream(stream))),
-                        Err(_) => pause(),
-                    }
-                }
-            }),
-        ];
-        Self { stopped, threads }
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        self.stopped.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
-            drop(thread.join());
-        }
-    }
-}
-
-/// Answers until the client closes or falls silent.
-fn serve_stream(mut stream: std::net::TcpStream) -> io::Result<()> {
-    stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
-    loop {
-        let mut length = [0; 2];
-        stream.read_exact(&mut length)?;
-        let mut query = vec![0; u16::from_be_bytes(length).into()];
-        stream.read_exact(&mut query)?;
-        if let Some(response) = answer(&query, true) {
-            let response = response.to_vec().map_err(io::Error::other)?;
-            let length = u16::try_from(response.len()).map_err(io::Error::other)?;
-            stream.write_all(&[&length.to_be_bytes(), response.as_slice()].concat())?;
-        }
-    }
+    response.to_vec().ok()
 }
 
 fn corefile(cache: &str, extra: &str, bind: &str) -> String {
@@ -409,7 +339,7 @@ fn what_leads_outside_and_what_is_odd() {
     let node = Node::new("outside");
     let cluster = Cluster::start(&node);
     let pod = node.add_pod("pod");
-    let _world = World::start(node.namespace());
+    let _world = World::start(node.namespace(), WORLD, answer);
     for ip in [ASKED, JUDGE] {
         node.add_address(ip.into());
     }
