@@ -77,7 +77,7 @@ pub(crate) fn run(parts: &[Part]) -> Result<()> {
             Part::CoreDns => go::install_coredns()?,
             Part::Cluster => {
                 apt::install_programs(CLUSTER)?;
-                go::install_kube_apiserver()?;
+                go::install_kubernetes()?;
             }
             Part::Machines => {
                 apt::install_packages(KEYRING)?;

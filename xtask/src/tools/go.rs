@@ -1,4 +1,4 @@
-//! CoreDNS and kube-apiserver, built from Go modules.
+//! CoreDNS and Kubernetes, built from Go modules.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -7,11 +7,11 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     progress::{Step, found},
     run,
-    tools::{COREDNS, KUBE_APISERVER, Tool},
+    tools::{COREDNS, KUBERNETES, Tool},
     workspace,
 };
 
-/// kube-apiserver takes 10 min on 2 cores when Go's caches are cold.
+/// Kubernetes takes 12 min on 2 cores when Go's caches are cold.
 const LIMIT: Duration = Duration::from_hours(1);
 
 /// The Go version that this Kubernetes asks for. Older ones, from 1.21 on,
@@ -19,17 +19,17 @@ const LIMIT: Duration = Duration::from_hours(1);
 const WANTED: (u32, u32) = (1, 26);
 const LEAST: (u32, u32) = (1, 21);
 
-/// Kubernetes' own `main`, without the parts that need generated files.
-const KUBE_MAIN: &str = include_str!("kube_apiserver.go");
+/// All programs of Kubernetes in one `main`.
+const KUBERNETES_MAIN: &str = include_str!("kubernetes.go");
 
 /// Finds or builds CoreDNS.
 pub(crate) fn install_coredns() -> Result<()> {
     install_tool(COREDNS, build_coredns)
 }
 
-/// Finds or builds kube-apiserver.
-pub(crate) fn install_kube_apiserver() -> Result<()> {
-    install_tool(KUBE_APISERVER, build_kube_apiserver)
+/// Finds or builds Kubernetes.
+pub(crate) fn install_kubernetes() -> Result<()> {
+    install_tool(KUBERNETES, build_kubernetes)
 }
 
 fn install_tool(tool: Tool, build: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
@@ -56,7 +56,7 @@ fn check_go() -> Result<()> {
         None => "no `go` is in PATH".to_owned(),
     };
     bail!(
-        "Go {}.{} or later is needed to build {COREDNS} and {KUBE_APISERVER} for tests ({here}): \
+        "Go {}.{} or later is needed to build {COREDNS} and {KUBERNETES} for tests ({here}): \
          get it from https://go.dev/dl and put its bin folder into PATH",
         WANTED.0,
         WANTED.1
@@ -86,13 +86,13 @@ fn build_coredns(bin: &Path) -> Result<()> {
     run::logged(COREDNS.name, install.env("GOBIN", bin), LIMIT)
 }
 
-fn build_kube_apiserver(bin: &Path) -> Result<()> {
-    let Tool { name, version } = KUBE_APISERVER;
-    let source = KUBE_APISERVER.folder()?.join("source");
+fn build_kubernetes(bin: &Path) -> Result<()> {
+    let Tool { name, version, .. } = KUBERNETES;
+    let source = KUBERNETES.folder()?.join("source");
     fs::create_dir_all(&source)?;
-    fs::write(source.join("main.go"), KUBE_MAIN)?;
-    fs::write(source.join("go.mod"), kube_modules(version)?)?;
-    run::logged("kube-apiserver-modules", go(&["mod", "tidy"])?.current_dir(&source), LIMIT)?;
+    fs::write(source.join("main.go"), KUBERNETES_MAIN)?;
+    fs::write(source.join("go.mod"), modules(version)?)?;
+    run::logged("kubernetes-modules", go(&["mod", "tidy"])?.current_dir(&source), LIMIT)?;
     let package = "k8s.io/component-base/version";
     let (major, minor) = version.split_once('.').context("a version of three numbers")?;
     let minor = minor.split('.').next().unwrap_or_default();
@@ -110,7 +110,7 @@ fn build_kube_apiserver(bin: &Path) -> Result<()> {
 
 /// Returns a go.mod. Kubernetes names its own parts by folder, so each needs
 /// a replacement by the module that is published for it: 1.x.y as 0.x.y.
-fn kube_modules(version: &str) -> Result<String> {
+fn modules(version: &str) -> Result<String> {
     let kubernetes = format!("k8s.io/kubernetes@v{version}");
     let download = run::answer(&mut go(&["mod", "download", "-json", &kubernetes])?)
         .with_context(|| format!("cannot download {kubernetes}"))?;

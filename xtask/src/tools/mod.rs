@@ -22,14 +22,29 @@ pub(crate) struct Tool {
     pub(crate) name: &'static str,
     /// Version, without a leading v.
     pub(crate) version: &'static str,
+    /// Names by which it is called.
+    programs: &'static [&'static str],
 }
 
 /// Links BPF objects.
-pub(crate) const BPF_LINKER: Tool = Tool { name: "bpf-linker", version: "0.13.0" };
+pub(crate) const BPF_LINKER: Tool =
+    Tool { name: "bpf-linker", version: "0.13.0", programs: &["bpf-linker"] };
 /// The judge of our answers.
-pub(crate) const COREDNS: Tool = Tool { name: "coredns", version: "1.14.7" };
-/// Serves and watches objects in tests.
-pub(crate) const KUBE_APISERVER: Tool = Tool { name: "kube-apiserver", version: "1.36.3" };
+pub(crate) const COREDNS: Tool =
+    Tool { name: "coredns", version: "1.14.7", programs: &["coredns"] };
+/// All parts of a cluster in one program.
+pub(crate) const KUBERNETES: Tool = Tool {
+    name: "kubernetes",
+    version: "1.36.3",
+    programs: &[
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-proxy",
+        "kube-scheduler",
+        "kubectl",
+        "kubelet",
+    ],
+};
 
 impl Tool {
     /// Returns the folder that holds this version, in its `bin`.
@@ -48,18 +63,21 @@ impl Tool {
         let target = target.join("bin").join(self.name);
         let bin = workspace::cache_bin()?;
         fs::create_dir_all(&bin).with_context(|| format!("cannot make {}", bin.display()))?;
-        let link = bin.join(self.name);
-        if fs::read_link(&link).is_ok_and(|there| there == target) {
-            return Ok(());
-        }
-        // Renamed over the old one, so that it is never missing.
-        let fresh = bin.join(format!(".{}.new", self.name));
-        if fresh.symlink_metadata().is_ok() {
-            fs::remove_file(&fresh)?;
-        }
-        symlink(&target, &fresh)?;
-        fs::rename(&fresh, &link).with_context(|| format!("cannot make {}", link.display()))
+        self.programs.iter().try_for_each(|program| link(&target, &bin.join(program)))
     }
+}
+
+/// Makes or changes a link; it is never missing meanwhile.
+fn link(target: &Path, link: &Path) -> Result<()> {
+    if fs::read_link(link).is_ok_and(|there| there == target) {
+        return Ok(());
+    }
+    let fresh = link.with_added_extension("new");
+    if fresh.symlink_metadata().is_ok() {
+        fs::remove_file(&fresh)?;
+    }
+    symlink(target, &fresh)?;
+    fs::rename(&fresh, link).with_context(|| format!("cannot make {}", link.display()))
 }
 
 impl std::fmt::Display for Tool {
