@@ -147,7 +147,7 @@ fn pack(kernel: &Kernel, parts: &Parts) -> Result<PathBuf> {
         let path = fs::canonicalize(path)?;
         let place = if program == "busybox" { "bin" } else { "tools" };
         fs::copy(&path, root.join(place).join(program))?;
-        libraries.extend(libraries_of(&path));
+        libraries.extend(run::libraries_of(&path));
     }
     let executables = TESTS.iter().map(|(name, _)| format!("tests/{name}"));
     let agent = ("nodedns".to_owned(), &parts.agent);
@@ -155,7 +155,7 @@ fn pack(kernel: &Kernel, parts: &Parts) -> Result<PathBuf> {
         let mut strip = Command::new("strip");
         strip.arg("-o").arg(root.join(place)).arg(path);
         run::logged("strip", &mut strip, PACK_LIMIT)?;
-        libraries.extend(libraries_of(path));
+        libraries.extend(run::libraries_of(path));
     }
     for library in libraries {
         copy_to_same_place(&library, &root)?;
@@ -197,12 +197,4 @@ fn copy_to_same_place(path: &Path, root: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
     fs::copy(path, place).with_context(|| format!("cannot copy {}", path.display()))?;
     Ok(())
-}
-
-/// Returns the shared libraries of a program, and what loads them; none of a
-/// static one.
-fn libraries_of(program: &Path) -> Vec<PathBuf> {
-    let text = run::answer(Command::new("ldd").arg(program)).unwrap_or_default();
-    let paths = text.split_whitespace().filter(|word| word.starts_with('/'));
-    paths.map(PathBuf::from).filter(|path| path.is_file()).collect()
 }

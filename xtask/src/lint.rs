@@ -27,7 +27,9 @@ pub(crate) fn run() -> Result<()> {
     heading("format");
     check("format", run::shown(&mut workspace::cargo(&["fmt", "--all", "--check"])?, FORMAT_LIMIT));
     heading("clippy");
-    let clippy = ["clippy", "--workspace", "--all-targets", "--", "--deny", "warnings"];
+    // The ring `cluster` is no target of `cargo test` and so not of all targets.
+    let targets = ["--all-targets", "--test", "cluster"];
+    let clippy = [&["clippy", "--workspace"][..], &targets, &["--", "--deny", "warnings"]].concat();
     check("clippy", run::shown(&mut workspace::cargo(&clippy)?, LIMIT));
     heading("clippy for the BPF object");
     check("clippy for the BPF object", run::shown(&mut bpf_clippy()?, LIMIT));

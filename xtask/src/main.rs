@@ -10,7 +10,9 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod build;
 mod ci;
+mod cluster;
 mod demo;
+mod image;
 mod kernels;
 mod lint;
 mod progress;
@@ -52,9 +54,18 @@ enum Verb {
         /// that are known when none is named.
         #[arg(long, value_name = "VERSION,...", num_args = 0..=1, value_delimiter = ',')]
         kernels: Option<Vec<String>>,
+        /// Run the tests on a cluster with two nodes instead, with the image and the manifests.
+        #[arg(long, conflicts_with = "kernels")]
+        cluster: bool,
         /// Passed on to `cargo test`: names of tests, flags behind `--`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
+    },
+    /// Pack the agent into a container image, as an archive: target/image/nodedns-VERSION.tar.
+    Image {
+        /// Name and tag, with the registry that it will be pushed to [default: nodedns:VERSION].
+        #[arg(long, value_name = "NAME:TAG")]
+        name: Option<String>,
     },
     /// Check form, lints, documentation and house rules.
     Lint,
@@ -73,7 +84,9 @@ fn main() -> ExitCode {
         Verb::Setup => setup::run(setup::EVERYTHING),
         Verb::Build { release } => build::run(release),
         Verb::Demo { stay } => demo::run(stay),
-        Verb::Test { kernels, arguments } => test::run(&arguments, kernels.as_deref()),
+        Verb::Test { cluster: true, arguments, .. } => cluster::run(&arguments),
+        Verb::Test { kernels, arguments, .. } => test::run(&arguments, kernels.as_deref()),
+        Verb::Image { name } => image::run(name.as_deref()).map(drop),
         Verb::Lint => lint::run(),
         Verb::Ci => ci::run(),
         Verb::Bench { arguments } => bench::run(&arguments),

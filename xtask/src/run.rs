@@ -7,6 +7,7 @@ use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader, IsTerminal as _, Write as _},
     os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -84,6 +85,14 @@ pub(crate) fn answer(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     output.status.success().then_some(text)
+}
+
+/// Returns the shared libraries of a program, and what loads them; none of a
+/// static one.
+pub(crate) fn libraries_of(program: &Path) -> Vec<PathBuf> {
+    let text = answer(Command::new("ldd").arg(program)).unwrap_or_default();
+    let paths = text.split_whitespace().filter(|word| word.starts_with('/'));
+    paths.map(PathBuf::from).filter(|path| path.is_file()).collect()
 }
 
 fn bounded(command: &mut Command, limit: Duration) -> Result<()> {

@@ -24,6 +24,8 @@ pub(crate) enum Part {
     CoreDns,
     /// The other parts of a cluster that tests start.
     Cluster,
+    /// What the nodes of a cluster run.
+    Nodes,
     /// What boots other kernels.
     Machines,
 }
@@ -36,6 +38,10 @@ pub(crate) const DEMO: &[Part] = &[Part::Bpf, Part::Network];
 pub(crate) const COMPARISON: &[Part] = &[Part::Bpf, Part::Network, Part::CoreDns];
 /// What `test` needs.
 pub(crate) const EVERYTHING: &[Part] = &[Part::Bpf, Part::Network, Part::CoreDns, Part::Cluster];
+
+/// What `test --cluster` needs.
+pub(crate) const NODES: &[Part] =
+    &[Part::Bpf, Part::Network, Part::CoreDns, Part::Cluster, Part::Nodes];
 
 /// What `test --kernels` needs.
 pub(crate) const KERNELS: &[Part] = &[Part::Bpf, Part::Network, Part::Machines];
@@ -51,6 +57,18 @@ const CLUSTER: &[Package] = &[
     Package { name: "etcd-server", program: "etcd" },
     Package { name: "busybox-static", program: "busybox" },
 ];
+
+const NODES_PROGRAMS: &[Package] = &[
+    Package { name: "containerd", program: "containerd" },
+    Package { name: "runc", program: "runc" },
+    Package { name: "iptables", program: "iptables" },
+    Package { name: "nftables", program: "nft" },
+    Package { name: "util-linux", program: "nsenter" },
+    Package { name: "musl-tools", program: "musl-gcc" },
+];
+
+/// Its programs are not in PATH.
+const NODES_PACKAGES: &[&str] = &["containernetworking-plugins"];
 
 const MACHINES: &[Package] = &[
     Package { name: "qemu-system-x86", program: "qemu-system-x86_64" },
@@ -78,6 +96,10 @@ pub(crate) fn run(parts: &[Part]) -> Result<()> {
             Part::Cluster => {
                 apt::install_programs(CLUSTER)?;
                 go::install_kubernetes()?;
+            }
+            Part::Nodes => {
+                apt::install_programs(NODES_PROGRAMS)?;
+                apt::install_packages(NODES_PACKAGES)?;
             }
             Part::Machines => {
                 apt::install_packages(KEYRING)?;

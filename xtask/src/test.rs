@@ -1,6 +1,6 @@
 //! `test`: every ring, on this machine's kernel or on others.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use anyhow::{Result, bail};
 
@@ -37,23 +37,28 @@ pub(crate) fn here(arguments: &[String]) -> Result<Sums> {
     let agent = ["build", "--workspace", "--bin", "nodedns"];
     run::shown(&mut workspace::cargo(&agent)?, build::LIMIT)?;
     let mut cargo = workspace::cargo(&["test", "--workspace", "--no-fail-fast"])?;
-    cargo.args(arguments);
-    if !arguments.iter().any(|argument| argument == "--") {
-        cargo.args(["--", FIGURES]);
-    }
     cargo.env("NODEDNS_BIN", workspace::root().join("target/debug/nodedns"));
-    let mut sums = Sums::default();
-    let outcome = run::watched(&mut cargo, LIMIT, |line| sums.add(line));
+    let sums = watch(&mut cargo, arguments);
     println!(
         "rings: host, kernel, network and cluster parts, in {} test programs; nothing was skipped",
         sums.programs
     );
-    if let Err(error) = outcome {
+    Ok(sums)
+}
+
+/// Runs `cargo test` with these arguments and adds up what it says.
+pub(crate) fn watch(cargo: &mut Command, arguments: &[String]) -> Sums {
+    cargo.args(arguments);
+    if !arguments.iter().any(|argument| argument == "--") {
+        cargo.args(["--", FIGURES]);
+    }
+    let mut sums = Sums::default();
+    if let Err(error) = run::watched(cargo, LIMIT, |line| sums.add(line)) {
         eprintln!("{error:#}");
         // Such as one that does not compile.
         sums.failed = sums.failed.max(1);
     }
-    Ok(sums)
+    sums
 }
 
 impl Sums {

@@ -1,0 +1,31 @@
+//! `test --cluster`: the image and the manifests on a cluster with two nodes.
+
+use anyhow::Result;
+
+use crate::{
+    image,
+    progress::{Step, heading},
+    setup,
+    test::{self, Sums},
+    workspace,
+};
+
+/// Runs the cluster's tests; the last line says how many passed and failed.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    here(arguments)?.conclude()
+}
+
+/// Runs every test of the ring `cluster`.
+pub(crate) fn here(arguments: &[String]) -> Result<Sums> {
+    setup::run(setup::NODES)?;
+    let archive = image::run(None)?;
+    let step = Step::start("packing the images of pods");
+    let pods = image::pods::pack()?;
+    step.done();
+    heading("tests on a cluster");
+    // Of the whole workspace, with the features that everything else was built with.
+    let mut cargo = workspace::cargo(&["test", "--workspace", "--test", "cluster"])?;
+    cargo.env("NODEDNS_IMAGE", &archive).env("NODEDNS_POD_IMAGES", pods);
+    cargo.env("NODEDNS_BIN", archive.with_file_name("nodedns"));
+    Ok(test::watch(&mut cargo, arguments))
+}
