@@ -1,7 +1,6 @@
 //! A real API server over a real etcd: what the agent watches in a cluster.
 
 use std::{
-    fs,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     time::Duration,
@@ -21,12 +20,17 @@ use kube::{
     core::GroupVersionKind,
     discovery::{Scope, pinned_kind},
 };
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde::{Deserialize as _, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{netns::Namespace, node::NODE_IP, process::Child, tools};
+use crate::{
+    credentials::{self, ADMIN, User},
+    netns::Namespace,
+    node::NODE_IP,
+    process::Child,
+    tools,
+};
 
 /// How long a part may take until it is ready.
 const READY_LIMIT: Duration = Duration::from_mins(1);
@@ -35,16 +39,44 @@ const TRY_LIMIT: Duration = Duration::from_secs(1);
 /// How long one piece of work with the client may take.
 const WORK_LIMIT: Duration = Duration::from_secs(30);
 
-/// Where the cluster IPs come from; the API server takes the first itself.
-pub const SERVICE_RANGE: &str = "10.96.0.0/16,fd00:10:96::/112";
+/// The first cluster IP, which the API server takes itself.
+const SERVICE_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 
 const ETCD: u16 = 2379;
 const API: u16 = 6443;
-const TOKEN: &str = "test-token";
 /// Who writes, as the API server knows it.
 pub(crate) const MANAGER: &str = "harness";
 /// A folder in memory: etcd waits for the disk after every write.
 const MEMORY: &str = "/dev/shm";
+
+/// How an API server is set up.
+#[derive(Debug)]
+pub struct Setup<'a> {
+    /// Where clients find it.
+    pub address: IpAddr,
+    /// Who has a token.
+    pub users: Vec<User<'a>>,
+    /// Flags that differ between tests.
+    pub flags: Vec<String>,
+}
+
+impl Setup<'_> {
+    /// An API server on loopback that lets everything through, for one user and
+    /// no other parts of a cluster.
+    pub fn alone() -> Self {
+        let flags = [
+            &format!("--advertise-address={NODE_IP}"),
+            "--authorization-mode=AlwaysAllow",
+            "--service-cluster-ip-range=10.96.0.0/16,fd00:10:96::/112",
+            // Objects may come before their Namespace, and outlive it.
+            "--disable-admission-plugins=NamespaceLifecycle",
+            // Nobody else talks to it.
+            "--enable-priority-and-fairness=false",
+        ];
+        let flags = flags.map(str::to_owned).into();
+        Self { address: Ipv4Addr::LOCALHOST.into(), users: vec![ADMIN], flags }
+    }
+}
 
 /// A running API server with its etcd. Dropping it ends both.
 #[derive(Debug)]
@@ -61,23 +93,44 @@ impl<'namespace> Kubernetes<'namespace> {
     /// is ready. It accepts everything that one token's bearer wants.
     #[track_caller]
     pub fn start(namespace: &'namespace Namespace) -> Self {
+        Self::start_with(namespace, &Setup::alone())
+    }
+
+    /// Starts both in `namespace` and waits until the API server is ready.
+    #[track_caller]
+    pub fn start_with(namespace: &'namespace Namespace, setup: &Setup<'_>) -> Self {
         let folder = TempDir::new_in(MEMORY).or_else(|_| TempDir::new());
         let folder = folder.expect("a scratch folder");
-        write_credentials(folder.path());
+        let server = SocketAddr::new(setup.address, API);
+        let addresses = [setup.address, Ipv4Addr::LOCALHOST.into(), SERVICE_IP.into()];
+        let url = format!("https://{server}");
+        credentials::write(folder.path(), &addresses, &url, &setup.users);
         let etcd = Child::start("etcd", etcd_command(namespace, folder.path()));
-        etcd.wait_until("it accepts connections", READY_LIMIT, || is_open(namespace, ETCD));
-        let server = Child::start("kube-apiserver", server_command(namespace, folder.path()));
-        let kubernetes = Self { namespace, folder, server, _etcd: etcd };
+        let loopback = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), ETCD);
+        etcd.wait_until("it accepts connections", READY_LIMIT, || is_open(namespace, loopback));
+        let command = server_command(namespace, folder.path(), setup);
+        let process = Child::start("kube-apiserver", command);
+        let kubernetes = Self { namespace, folder, server: process, _etcd: etcd };
         kubernetes
             .server
-            .wait_until("it accepts connections", READY_LIMIT, || is_open(namespace, API));
+            .wait_until("it accepts connections", READY_LIMIT, || is_open(namespace, server));
         kubernetes.server.wait_until("it is ready", READY_LIMIT, || kubernetes.is_ready());
         kubernetes
     }
 
     /// Returns the path of a kubeconfig for processes in the same namespace.
     pub fn kubeconfig(&self) -> PathBuf {
-        self.folder.path().join("kubeconfig")
+        self.kubeconfig_of(ADMIN.name)
+    }
+
+    /// Returns the path of a user's kubeconfig.
+    pub fn kubeconfig_of(&self, user: &str) -> PathBuf {
+        credentials::kubeconfig(self.folder.path(), user)
+    }
+
+    /// Returns the folder with the server's certificate and keys.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Returns the API server's process.
@@ -241,8 +294,7 @@ pub(crate) async fn client(kubeconfig: &Path) -> Client {
     Client::try_from(config.expect("our kubeconfig")).expect("a client of our kubeconfig")
 }
 
-fn is_open(namespace: &Namespace, port: u16) -> bool {
-    let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+fn is_open(namespace: &Namespace, address: SocketAddr) -> bool {
     namespace.run(|| TcpStream::connect_timeout(&address, TRY_LIMIT).is_ok())
 }
 
@@ -256,22 +308,19 @@ fn etcd_command(namespace: &Namespace, folder: &Path) -> std::process::Command {
     command
 }
 
-fn server_command(namespace: &Namespace, folder: &Path) -> std::process::Command {
+fn server_command(
+    namespace: &Namespace,
+    folder: &Path,
+    setup: &Setup<'_>,
+) -> std::process::Command {
     let mut command = namespace.command(tools::expect("kube-apiserver"));
     let file = |flag: &str, name: &str| format!("--{flag}={}", folder.join(name).display());
     command.args([
         format!("--etcd-servers=http://127.0.0.1:{ETCD}"),
-        format!("--advertise-address={NODE_IP}"),
         format!("--secure-port={API}"),
-        format!("--service-cluster-ip-range={SERVICE_RANGE}"),
-        "--bind-address=127.0.0.1".to_owned(),
-        "--authorization-mode=AlwaysAllow".to_owned(),
+        format!("--bind-address={}", setup.address),
         "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
         "--allow-privileged=true".to_owned(),
-        // Objects may come before their Namespace, and outlive it.
-        "--disable-admission-plugins=NamespaceLifecycle".to_owned(),
-        // Nobody else talks to it.
-        "--enable-priority-and-fairness=false".to_owned(),
         "--profiling=false".to_owned(),
         file("tls-cert-file", "server.crt"),
         file("tls-private-key-file", "server.key"),
@@ -280,36 +329,8 @@ fn server_command(namespace: &Namespace, folder: &Path) -> std::process::Command
         file("token-auth-file", "tokens.csv"),
         file("cert-dir", "certificates"),
     ]);
+    command.args(&setup.flags);
     command
-}
-
-/// Makes a certificate for loopback that signs itself, a token and a kubeconfig.
-fn write_credentials(folder: &Path) {
-    let mut parameters = CertificateParams::new(vec!["localhost".to_owned()]).expect("a name");
-    let loopback = rcgen::SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    parameters.subject_alt_names.push(loopback);
-    parameters.distinguished_name = DistinguishedName::new();
-    parameters.distinguished_name.push(DnType::CommonName, "kube-apiserver of a test");
-    let key = KeyPair::generate().expect("a key");
-    let certificate = parameters.self_signed(&key).expect("a certificate");
-    let authority = folder.join("server.crt");
-    let kubeconfig = format!(
-        "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
-         clusters: [{{name: test, cluster: {{server: \"https://127.0.0.1:{API}\", \
-         certificate-authority: \"{}\"}}}}]\n\
-         users: [{{name: test, user: {{token: {TOKEN}}}}}]\n\
-         contexts: [{{name: test, context: {{cluster: test, user: test}}}}]\n",
-        authority.display()
-    );
-    for (name, text) in [
-        ("server.crt", certificate.pem()),
-        ("server.key", key.serialize_pem()),
-        ("server.pub", key.public_key_pem()),
-        ("tokens.csv", format!("{TOKEN},admin,admin,\"system:masters\"\n")),
-        ("kubeconfig", kubeconfig),
-    ] {
-        fs::write(folder.join(name), text).expect("a scratch file");
-    }
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ pub mod wait;
 
 pub mod netns;
 pub mod node;
+pub mod nodes;
 pub mod offload;
 pub mod resolver;
 
@@ -35,6 +36,7 @@ pub mod packet;
 pub mod client;
 pub mod http;
 pub mod raw;
+pub mod steady;
 pub mod upstream;
 
 pub mod manifests;
@@ -45,6 +47,7 @@ pub mod agent;
 pub mod api_server;
 pub mod coredns;
 pub mod corefile;
+pub mod credentials;
 pub mod kubernetes;
 pub mod objects;
 

@@ -22,12 +22,13 @@ use crate::{
     tools,
 };
 
-/// A network namespace with `lo` up. Dropping it ends what still runs in it,
-/// then removes it.
+/// A network namespace with `lo` up. Dropping one that was made here ends what
+/// still runs in it, then removes it.
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
     file: Arc<File>,
+    is_ours: bool,
 }
 
 impl Namespace {
@@ -37,12 +38,27 @@ impl Namespace {
         let name = unique_name(suffix);
         run_ok(Command::new(tools::expect("ip")).args(["netns", "add", &name]));
         let file = File::open(Path::new(NETNS).join(&name)).expect("the namespace just made");
-        let namespace = Self { name, file: Arc::new(file) };
+        let namespace = Self { name, file: Arc::new(file), is_ours: true };
         namespace.ip("link set lo up");
         namespace
     }
 
-    /// Returns the name, as `ip netns` knows it.
+    /// Returns the network of a process, which somebody else has made.
+    #[track_caller]
+    pub fn of_process(pid: u32) -> Self {
+        let path = format!("/proc/{pid}/ns/net");
+        let file = File::open(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
+        Self { name: path, file: Arc::new(file), is_ours: false }
+    }
+
+    /// Returns the same namespace once more, for another thread; it ends with the
+    /// first one all the same.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self { name: self.name.clone(), file: Arc::clone(&self.file), is_ours: false }
+    }
+
+    /// Returns the name, as `ip netns` knows it, or a path if it does not.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -111,7 +127,9 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        remove_namespace(&self.name);
+        if self.is_ours {
+            remove_namespace(&self.name);
+        }
     }
 }
 

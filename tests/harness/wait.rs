@@ -14,7 +14,16 @@ pub fn pause() {
 }
 
 /// Looks at `condition` until it holds; returns false when `limit` has passed.
-pub fn poll_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+pub fn poll_until(limit: Duration, condition: impl FnMut() -> bool) -> bool {
+    poll_every(INTERVAL, limit, condition)
+}
+
+/// The same for a condition that costs something: looks less often.
+pub fn poll_every(
+    interval: Duration,
+    limit: Duration,
+    mut condition: impl FnMut() -> bool,
+) -> bool {
     let end = Instant::now() + limit;
     loop {
         if condition() {
@@ -23,7 +32,7 @@ pub fn poll_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool 
         if Instant::now() >= end {
             return false;
         }
-        pause();
+        thread::park_timeout(interval);
     }
 }
 
