@@ -34,7 +34,9 @@ use crate::{
     },
     forward::{CachingForwarder, Forwarder, Schedule},
     health::{DatapathState, Health},
-    http, lease, local_address,
+    http,
+    intercept::Interception,
+    lease, local_address,
     metrics::Metrics,
     objects::Event,
     pipeline::Pipeline,
@@ -139,22 +141,32 @@ async fn start(config: Config, tasks: &mut JoinSet<Result<()>>) -> Result<Arc<Fo
         metrics.set_cache(Arc::clone(&cache)),
     );
     serve(tasks, &config, cluster, misses, &metrics, &health)?;
-    let (store, remarks) = match datapath {
+    let (store, interception, remarks) = match datapath {
         None => {
             health.set_datapath(DatapathState::Off);
-            (None, None)
+            (None, None, None)
         }
         Some(datapath) => {
             let is_filled = is_filled.clone();
             let maps = run_datapath(tasks, &config, datapath, &metrics, &health, is_filled)?;
-            (Some(maps.0), Some(maps.1))
+            (Some(maps.0), maps.1, Some(maps.2))
         }
     };
     tasks.spawn(note_synced(Arc::clone(&health), is_filled));
     let upstream = config.upstream.clone();
-    let said = None;
-    let pipeline =
-        Pipeline { state, store, remarks, said, upstream, servers, cache, pods, health, filled };
+    let pipeline = Pipeline {
+        state,
+        store,
+        interception,
+        remarks,
+        said: None,
+        upstream,
+        servers,
+        cache,
+        pods,
+        health,
+        filled,
+    };
     tasks.spawn(pipeline.run(received));
     tasks.spawn(run_source(config, first_list, events, pods_wanted, sources));
     Ok(forwarder)
@@ -249,15 +261,17 @@ fn run_datapath(
     metrics: &Metrics,
     health: &Arc<Health>,
     is_filled: watch::Receiver<bool>,
-) -> Result<(Store<KernelAnswers>, Remarks)> {
-    let Loaded { mut ebpf, answers, lease, counters, remarks, .. } = loaded;
+) -> Result<(Store<KernelAnswers>, Option<Interception>, Remarks)> {
+    let Loaded { mut ebpf, answers, lease, counters, remarks, addresses } = loaded;
     tasks.spawn(ProgramLog::new(&mut ebpf)?.run());
     count_datapath(metrics, counters);
     let attachments = Attachments::new(Programs::new(ebpf, pins, mode), lock);
     let interfaces = config.interfaces.clone();
     tasks.spawn(lease::keep(lease, config.staleness_limit, Arc::clone(health), is_filled.clone()));
     tasks.spawn(attach::keep(attachments, interfaces, Arc::clone(health), is_filled));
-    Ok((Store::new(answers), remarks))
+    let intercepts = !config.intercepted.is_empty();
+    let interception = intercepts.then(|| Interception::new(config.intercepted.clone(), addresses));
+    Ok((Store::new(answers), interception, remarks))
 }
 
 fn count_datapath(metrics: &Metrics, counters: Counters) {

@@ -152,6 +152,10 @@ pub struct RunArguments {
     /// namespace, and lo].
     #[arg(long, env = "NODEDNS_INTERFACES", value_name = "GLOB", value_delimiter = ',')]
     pub interfaces: Vec<String>,
+    /// Answer for the cluster IPs of the upstream Service as well, on the links; what is not
+    /// answered there goes on to the Service.
+    #[arg(long, env = "NODEDNS_INTERCEPT_CLUSTER_IP", value_name = "BOOL", default_value_t = false, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub intercept_cluster_ip: bool,
     /// Put the local addresses on a link of this node.
     #[arg(long, env = "NODEDNS_SETUP_INTERFACE", value_name = "BOOL", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
     pub setup_interface: bool,

@@ -87,6 +87,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// How much of what upstream says is kept, and for how long.
     pub cache: Limits,
+    /// Services whose cluster IPs are answered for as well.
+    pub intercepted: Vec<ObjectName>,
     /// Which programs answer in the kernel.
     pub datapath: Datapath,
     /// Links to attach to.
@@ -114,13 +116,15 @@ impl Config {
                 "--local-ip: {ip} cannot be a server's address"
             );
         }
-        let v4 = local_ips.iter().filter(|ip| ip.is_ipv4()).count();
-        ensure!(v4 <= LOCAL_IPS, "--local-ip: at most {LOCAL_IPS} IPv4 addresses, not {v4}");
+        let intercepts = arguments.intercept_cluster_ip;
+        check_places(&local_ips, intercepts)?;
         ensure!(
             arguments.staleness_limit > 0,
             "--staleness-limit: 0 would leave nothing to answer"
         );
-        let upstream = parse_upstream(&arguments.upstream, arguments.upstream_svc)?;
+        let services = upstream_services(arguments.upstream_svc);
+        let intercepted = if intercepts { services.clone() } else { Vec::new() };
+        let upstream = parse_upstream(&arguments.upstream, services)?;
         if let Upstream::Servers(servers) = &upstream {
             check_upstreams(servers, &own_addresses(&local_ips))?;
         }
@@ -130,6 +134,7 @@ impl Config {
             coredns_configmap: parse_object_name(&arguments.coredns_configmap)?,
             upstream,
             cache: parse_limits(arguments.cache_size, arguments.cache_ttl, arguments.serve_stale)?,
+            intercepted,
             datapath: arguments.datapath,
             interfaces: Interfaces::new(&arguments.interfaces).context("--interfaces")?,
             local_interface: arguments
@@ -149,6 +154,17 @@ impl Config {
     pub fn own_addresses(&self) -> Vec<SocketAddr> {
         own_addresses(&self.local_ips)
     }
+}
+
+/// Checks that the datapath has places for the addresses.
+fn check_places(local_ips: &[IpAddr], intercepts: bool) -> Result<()> {
+    let most = LOCAL_IPS - usize::from(intercepts);
+    let with = if intercepts { " with --intercept-cluster-ip" } else { "" };
+    let v4 = local_ips.iter().filter(|ip| ip.is_ipv4()).count();
+    for (family, count) in [("IPv4", v4), ("IPv6", local_ips.len() - v4)] {
+        ensure!(count <= most, "--local-ip: at most {most} {family} addresses{with}, not {count}");
+    }
+    Ok(())
 }
 
 fn own_addresses(local_ips: &[IpAddr]) -> Vec<SocketAddr> {
@@ -209,14 +225,20 @@ fn parse_limits(octets: u64, ttl_s: u32, stale_s: u32) -> Result<Limits> {
     Ok(Limits { octets, ttl_s, stale: Duration::from_secs(stale_s.into()) })
 }
 
-fn parse_upstream(servers: &[String], service: Option<String>) -> Result<Upstream> {
+/// Returns the Services, in kube-system, of which the first that exists is the
+/// upstream one.
+fn upstream_services(given: Option<String>) -> Vec<ObjectName> {
+    let names = match given {
+        Some(name) => vec![name],
+        None => vec!["coredns".to_owned(), "kube-dns".to_owned()],
+    };
+    let in_kube_system = |name| ObjectName { namespace: "kube-system".to_owned(), name };
+    names.into_iter().map(in_kube_system).collect()
+}
+
+fn parse_upstream(servers: &[String], services: Vec<ObjectName>) -> Result<Upstream> {
     if servers.is_empty() {
-        let names = match service {
-            Some(name) => vec![name],
-            None => vec!["coredns".to_owned(), "kube-dns".to_owned()],
-        };
-        let in_kube_system = |name| ObjectName { namespace: "kube-system".to_owned(), name };
-        return Ok(Upstream::Services(names.into_iter().map(in_kube_system).collect()));
+        return Ok(Upstream::Services(services));
     }
     let parse = |text: &String| {
         let with_port = text.parse::<SocketAddr>();

@@ -30,6 +30,8 @@ pub mod store;
 
 pub mod datapath;
 
+pub mod intercept;
+
 pub mod message;
 
 pub mod cache;

@@ -24,6 +24,7 @@ use crate::{
     config::Upstream,
     datapath::{maps::KernelAnswers, remarks::Remarks},
     health::Health,
+    intercept::Interception,
     objects::Event,
     source::PodReceiver,
     state::State,
@@ -43,6 +44,8 @@ pub struct Pipeline {
     pub state: State,
     /// The kernel's maps, unless there is no datapath.
     pub store: Option<Store<KernelAnswers>>,
+    /// Which cluster IPs are answered for as well, if any are to be.
+    pub interception: Option<Interception>,
     /// What `nodedns status` is to say of them.
     pub remarks: Option<Remarks>,
     /// What it says already; None when that is not known.
@@ -99,6 +102,7 @@ impl Pipeline {
         } else {
             self.fill()?;
         }
+        self.intercept();
         self.say();
         if !changes.is_empty() {
             debug!(changes = changes.len(), took = ?began.elapsed(), "answers changed");
@@ -115,6 +119,14 @@ impl Pipeline {
         info!(names = cluster.table.names.len(), "every kind has been listed");
         self.filled.send_replace(true);
         Ok(())
+    }
+
+    /// Answers for the cluster IPs of now.
+    fn intercept(&mut self) {
+        if let Some(interception) = &mut self.interception {
+            let cluster = self.state.cluster().read().unwrap_or_else(PoisonError::into_inner);
+            interception.follow(&cluster.index);
+        }
     }
 
     /// Writes the remarks, if they are others than before.
@@ -137,6 +149,7 @@ impl Pipeline {
             let cluster = self.state.cluster().read().unwrap_or_else(PoisonError::into_inner);
             store.retry(&cluster.table);
         }
+        self.intercept();
     }
 
     /// Asks for the Pods that the settings want, if these are others than before:

@@ -16,6 +16,7 @@ mod chain;
 mod changes;
 mod clients;
 mod errors;
+mod intercept;
 mod links;
 mod load;
 mod loopback;

@@ -5,18 +5,17 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, Map, MapData},
+    maps::{Map, MapData},
     programs::{Program, SchedClassifier},
 };
-use dns_ebpf::layout::{
-    NAMES_MAX, globals, key::Seed, left_out, maps, programs, settings::Settings,
-};
+use dns_ebpf::layout::{NAMES_MAX, globals, key::Seed, left_out, maps, programs};
 use tracing::info;
 
 use super::{
-    OBJECT, encode,
+    OBJECT,
+    addresses::Addresses,
     epoch::EpochWriter,
-    maps::{Counters, KernelAnswers, LeaseMap, Names, Zones, settings},
+    maps::{Counters, KernelAnswers, LeaseMap, Names, Zones},
     mode::Features,
     pins::Pins,
     remarks::Remarks,
@@ -73,7 +72,7 @@ pub struct Loaded {
     /// REMARKS.
     pub remarks: Remarks,
     /// SETTINGS; open for as long as programs may be loaded that use it.
-    _settings: Array<MapData, Settings>,
+    pub addresses: Addresses,
 }
 
 /// Loads the object. What is pinned is taken over when it has this layout and
@@ -106,10 +105,7 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
         "the kernel refused the BPF object (needed: Linux 5.10 with BTF, \
          and CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON or a privileged container)",
     )?;
-    let mut settings = settings(take(&mut ebpf, maps::SETTINGS)?)?;
-    settings
-        .set(0, encode::settings(seed, options.local_ips)?, 0)
-        .context("cannot write SETTINGS")?;
+    let addresses = Addresses::new(take(&mut ebpf, maps::SETTINGS)?, seed, options.local_ips)?;
     let answering = Loaded {
         answers: KernelAnswers::new(
             Names::new(take(&mut ebpf, maps::NAMES)?, seed)?,
@@ -119,7 +115,7 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
         lease: LeaseMap::new(take(&mut ebpf, maps::LEASE)?)?,
         counters: Counters::new(take(&mut ebpf, maps::COUNTERS)?)?,
         remarks: Remarks::new(take(&mut ebpf, maps::REMARKS)?)?,
-        _settings: settings,
+        addresses,
         ebpf,
     };
     answering.with_program(programs::ANSWER)?.with_program(programs::LOOPBACK)

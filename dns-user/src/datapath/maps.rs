@@ -236,11 +236,6 @@ impl AnswerStore for KernelAnswers {
     }
 }
 
-/// Returns the pinned or loaded SETTINGS for writing.
-pub fn settings(map: MapData) -> Result<Array<MapData, Settings>> {
-    Map::Array(map).try_into().context("SETTINGS is not the map it should be")
-}
-
 /// LEASE.
 pub struct LeaseMap(Array<MapData, Lease>);
 

@@ -1,5 +1,6 @@
 //! The kernel's side as the agent sees it: programs, maps, links and pins.
 
+pub mod addresses;
 pub mod attach;
 pub mod encode;
 pub mod epoch;
