@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     cache::{Key, Response},
-    message::{AA, AD, CD, Header, Question, RA, RCODE, RD, TC},
+    message::{AA, AD, CD, Header, Question, RA, RCODE, RD, TC, TYPE_AXFR, TYPE_IXFR},
 };
 
 /// What is taken from upstream in a datagram: no link on the way to it should have
@@ -36,11 +36,13 @@ pub enum Provenance {
 
 impl Elsewhere {
     /// None when upstream must see the query as it is, or its response is for this
-    /// client alone: a NOTIFY, further records, a client subnet (RFC 7871).
+    /// client alone: a NOTIFY, further records, a transfer, a client subnet (RFC
+    /// 7871).
     pub(super) fn new(query: Query, arrival: Arrival) -> Option<Self> {
+        let qtype = query.question()?.qtype;
         let is_for_all = query.edns.as_ref().is_none_or(|edns| !edns.has_subnet);
-        (query.is_plain() && is_for_all && query.question().is_some())
-            .then_some(Self { query, arrival })
+        let is_plain = query.is_plain() && ![TYPE_AXFR, TYPE_IXFR].contains(&qtype);
+        (is_plain && is_for_all).then_some(Self { query, arrival })
     }
 
     /// Reads a query that is about such a name.

@@ -148,6 +148,68 @@ fn what_is_not_decided_is_forwarded() {
 }
 
 #[test]
+fn only_what_is_none_of_the_cluster_s_may_be_kept() {
+    let may_be_kept = |state: &State, query: &[u8]| {
+        let decision = decide(query, UDP, &state.cluster().read().unwrap());
+        matches!(decision, Decision::Elsewhere(_))
+    };
+    let mut state = mk_sample(KUBEADM);
+    let subnet = {
+        let mut query = mk_query("example.com", 1, Some(1232));
+        let length = query.len();
+        query[length - 1] = 11;
+        query.extend_from_slice(b"\0\x08\0\x07\0\x01\x18\0\x0a\0\0");
+        query
+    };
+    let notify = {
+        let mut query = mk_query("example.com", 1, None);
+        query[2] |= 0x20;
+        query
+    };
+    let cases = [
+        ("outside", mk_query("example.com", 1, None), true),
+        ("outside, EDNS", mk_query("example.com", 65, Some(4096)), true),
+        ("the root", vec![0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 1], true),
+        ("a part of the zone's name", mk_query("local", 1, None), true),
+        ("an address of nobody's", mk_query("9.9.9.9.in-addr.arpa", 12, None), true),
+        ("CoreDNS's own name", mk_query("ns.dns.cluster.local", 1, None), false),
+        ("the apex's servers", mk_query("cluster.local", 2, None), false),
+        ("a transfer", mk_query("example.com", 252, None), false),
+        ("a NOTIFY", notify, false),
+        ("a client subnet", subnet, false),
+    ];
+    for (case, query, expect) in cases {
+        assert_eq!(may_be_kept(&state, &query), expect, "{case}");
+        assert!(!may_be_kept(&State::default(), &query), "{case}, before the first list");
+    }
+    let [outside, inside, reverse] =
+        ["example.com", "web.prod.svc.cluster.local", "9.9.9.9.in-addr.arpa"]
+            .map(|name| mk_query(name, 12, None));
+    // A Corefile, and whether responses about a name outside and about that of an
+    // address may be kept.
+    for (corefile, expect) in [
+        (". {\n kubernetes cluster.local\n}", [true, true]),
+        // A plugin that is not modelled: where the cluster's names are is known.
+        (". {\n kubernetes cluster.local\n acl\n}", [true, false]),
+        // Other zones are left to CoreDNS.
+        (". {\n kubernetes cluster.local example.com\n}", [false, true]),
+        (". {\n kubernetes cluster.local 10.0.0.0/8\n}", [true, false]),
+        (". {\n kubernetes cluster.local {$MORE}\n}", [false, false]),
+        (
+            "cluster.local {\n kubernetes\n}\ncom {\n kubernetes\n}\n10.0.0.0/8 {\n kubernetes\n}",
+            [false, false],
+        ),
+        // Not known at all.
+        (". {\n import conf.d/*\n}", [false, false]),
+    ] {
+        state.apply(Event::Apply(mk_config_map(corefile)), 0);
+        let kept = [&outside, &reverse].map(|query| may_be_kept(&state, query));
+        assert_eq!(kept, expect, "{corefile}");
+        assert!(!may_be_kept(&state, &inside), "{corefile}");
+    }
+}
+
+#[test]
 fn odd_messages_are_answered_as_the_plain_one_or_with_an_error() {
     let state = mk_sample(KUBEADM);
     let name = "api.prod.svc.cluster.local";

@@ -114,6 +114,11 @@ impl Entry {
         *self.renewal() = Renewal { is_running: false, failed_at };
     }
 
+    /// Says that upstream has let a client wait in vain; it is still being asked.
+    pub fn note_silence(&self, now: Instant) {
+        self.renewal().failed_at = Some(now);
+    }
+
     /// Whether upstream failed so shortly ago that it is not asked again.
     pub fn rests_at(&self, now: Instant) -> bool {
         self.renewal().failed_at.is_some_and(|at| now.saturating_duration_since(at) < RECHECK)

@@ -295,8 +295,10 @@ fn renewals_are_one_at_a_time_and_rest_after_a_failure() {
     assert!(entry.rests_at(rig.at(5_999)));
     assert!(!entry.rests_at(rig.at(6_000)));
     assert!(entry.begin_renewal());
+    entry.note_silence(rig.at(7_000));
+    assert!(entry.rests_at(rig.at(7_000)) && !entry.begin_renewal(), "it is being asked still");
     entry.end_renewal(None);
-    assert!(!entry.rests_at(rig.at(1_000)));
+    assert!(!entry.rests_at(rig.at(7_000)));
 }
 
 #[test]

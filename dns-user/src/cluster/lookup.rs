@@ -38,7 +38,9 @@ pub(super) fn lookup(
     let mut reverse =
         reverse.filter_map(|zone| name.labels_before(&zone.name).map(|left| (left, Some(zone))));
     let Some((left, reverse)) = own.or_else(|| reverse.next()) else {
-        return Some(Found::Elsewhere);
+        let is_in = |zone: &String| zone.is_empty() || name.labels_before(zone).is_some();
+        let is_left = settings.left_zones.iter().any(is_in);
+        return (!is_left).then_some(Found::Elsewhere);
     };
     let start = name.start(left);
     let ttls = reverse.map_or(settings.ttls, |zone| zone.ttls);

@@ -17,7 +17,7 @@ pub use name::{Name, is_in_zone};
 pub use reply::{Found, Outside, Record, RecordData, Reply};
 
 use crate::{
-    corefile::{Cause, ClusterSettings, LeftZone, ZoneSettings},
+    corefile::{Cause, ClusterSettings, LeftZone, REVERSE_ROOTS, ZoneSettings},
     index::Index,
     message::Question,
     objects::ObjectName,
@@ -77,8 +77,8 @@ impl Cluster {
 /// name of any address might be, and any name at all where its zones are not known.
 fn is_outside(name: &[u8], left: &LeftZone) -> bool {
     let are_zones_known = matches!(left.cause, Cause::Plugin | Cause::Cache);
-    let own = [left.zone.as_str(), "in-addr.arpa", "ip6.arpa"];
-    are_zones_known && !own.iter().any(|zone| is_in_zone(name, zone))
+    let mut own = REVERSE_ROOTS.into_iter().chain([left.zone.as_str()]);
+    are_zones_known && !own.any(|zone| is_in_zone(name, zone))
 }
 
 /// Returns the records of a Service's names for the kernel, its own name first.

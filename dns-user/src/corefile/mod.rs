@@ -7,5 +7,6 @@ mod settings;
 pub use parser::{Corefile, Directive, ServerBlock};
 pub use settings::{
     Cache, Cause, ClusterSettings, DEFAULT_TTL_S, DEFAULT_ZONE, EndpointNames, Exposed, Forwarded,
-    LeftZone, Pods, ReverseZone, Selector, TtlRange, Ttls, WantedPods, ZoneSettings, cluster_zone,
+    LeftZone, Pods, REVERSE_ROOTS, ReverseZone, Selector, TtlRange, Ttls, WantedPods, ZoneSettings,
+    cluster_zone,
 };

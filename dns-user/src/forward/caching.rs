@@ -127,10 +127,13 @@ impl CachingForwarder {
                 // It goes on when the client has had its old response.
                 self.renew(entry, || flight.clone());
                 let in_time = timeout(STALE_AFTER, flight).await;
-                in_time.unwrap_or(Err(ForwardError::NoResponse))
+                in_time.unwrap_or_else(|_elapsed| {
+                    entry.note_silence(Instant::now());
+                    Err(ForwardError::NoResponse)
+                })
             }
         };
-        match (self.forwarder.count_failure(said), stale) {
+        match (said, stale) {
             (Err(_), Some(stale)) => Ok(self.answer_stale(query, &stale, labels)),
             (Ok(Said::Read(entry)), Some(stale)) if is_failure(&entry) => {
                 Ok(self.answer_stale(query, &stale, labels))
@@ -143,7 +146,7 @@ impl CachingForwarder {
                 message::set_id(&mut message, query.id());
                 Ok(Answer { message, from: Provenance::Upstream })
             }
-            (Err(error), None) => Err(error),
+            (Err(error), None) => self.forwarder.count_failure(Err(error)),
         }
     }
 

@@ -521,6 +521,7 @@ async fn old_data_is_given_when_upstream_is_slow_and_renewed_when_it_comes() {
     // Only this test's patience is longer than that of the client.
     let answer = timeout(PATIENCE, client).await.unwrap().unwrap().unwrap();
     assert_eq!(ttl_and_aa(&answer.message), (30, true));
+    assert!(rig.now(&plain()).is_some(), "the next client does not wait for it");
     upstream.send_to(&say(&query, 20, 1), from).await.unwrap();
     let renewed = async {
         while !matches!(

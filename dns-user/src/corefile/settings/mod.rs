@@ -74,6 +74,9 @@ const HARMLESS_PLUGINS: &[HarmlessPlugin] = &[
     ("hosts", is_empty_hosts),
 ];
 
+/// What all zones of addresses are below.
+pub const REVERSE_ROOTS: [&str; 2] = ["in-addr.arpa", "ip6.arpa"];
+
 /// Reads what CoreDNS is set up to answer. `domain` stands for the zone of the
 /// Corefile. Without a Corefile CoreDNS's defaults hold. Fails when the Corefile
 /// does not parse: then the last good settings should stay.
@@ -100,6 +103,7 @@ fn assumed(zone: &str) -> ClusterSettings {
             cache: Cache::Unknown,
         },
         reverse_zones: Vec::new(),
+        left_zones: REVERSE_ROOTS.map(str::to_owned).into(),
         pods: Pods::Unknown,
         endpoints: EndpointNames::Address,
         exposed: Exposed::default(),
@@ -134,9 +138,11 @@ fn read_settings(file: &Corefile, domain: Option<&str>) -> Result<ZoneSettings, 
         Key::all(block).iter().any(|key| ports.contains(&key.port))
             && block.directives.iter().any(|it| ["forward", "chaos"].contains(&it.name.as_str()))
     };
+    let reverse_zones = reverse::zones(file, server, &zone, &ports, &options);
     Ok(ZoneSettings::Answered(ClusterSettings {
         ttls,
-        reverse_zones: reverse::zones(file, server, &zone, &ports, &options),
+        left_zones: left_zones(file, &zone, &reverse_zones),
+        reverse_zones,
         pods: options.pods,
         endpoints: options.endpoints,
         exposed: options.exposed,
@@ -148,6 +154,25 @@ fn read_settings(file: &Corefile, domain: Option<&str>) -> Result<ZoneSettings, 
         },
         zone,
     }))
+}
+
+/// Returns the zones of every `kubernetes` plugin but those that are answered.
+fn left_zones(file: &Corefile, zone: &str, reverse_zones: &[ReverseZone]) -> Vec<String> {
+    let servers = file.blocks.iter().flat_map(|block| {
+        let plugins = block.directives.iter().filter(|plugin| plugin.name == KUBERNETES);
+        plugins.map(move |plugin| Server { block, plugin })
+    });
+    let is_answered =
+        |name: &String| name == zone || reverse_zones.iter().any(|it| it.name == *name);
+    let zones = servers.flat_map(|server| server.zones()).filter(|name| !is_answered(name));
+    zones
+        .flat_map(|name| match name.as_str() {
+            // Any name may be in it.
+            variable if has_variable(variable) => vec![String::new()],
+            network if network.contains('/') => REVERSE_ROOTS.map(str::to_owned).into(),
+            _ => vec![name],
+        })
+        .collect()
 }
 
 /// Returns what makes a reason of an error.
@@ -340,7 +365,7 @@ fn normalize(zone: &str) -> String {
 /// Whether a zone holds the names of addresses. CoreDNS also takes the network
 /// instead, as `10.0.0.0/24`.
 fn is_reverse(zone: &str) -> bool {
-    zone.contains('/') || is_within(zone, "in-addr.arpa") || is_within(zone, "ip6.arpa")
+    zone.contains('/') || REVERSE_ROOTS.iter().any(|root| is_within(zone, root))
 }
 
 /// Whether a name is `zone` or below it.

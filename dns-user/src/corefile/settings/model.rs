@@ -62,6 +62,9 @@ pub struct ClusterSettings {
     pub ttls: Ttls,
     /// Zones of addresses that are answered too; none is below another.
     pub reverse_zones: Vec<ReverseZone>,
+    /// Zones of other names of the cluster, which are left to CoreDNS; an empty one
+    /// contains all names.
+    pub left_zones: Vec<String>,
     /// Which names of Pods exist.
     pub pods: Pods,
     /// How endpoints are named.
