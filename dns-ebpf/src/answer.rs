@@ -11,10 +11,11 @@ use crate::{
         key::{self, NameKey, Seed},
         name_entry::NameEntry,
         outcome::Outcome,
+        rendered::{LargeAnswer, Scratch, SmallAnswer},
         settings::{Lease, Settings},
         zone::{Zone, flags},
     },
-    lookup,
+    lookup::{self, Copied},
     opaque::{forget, octet},
     packet::Packet,
     plan::{self, Plan},
@@ -53,6 +54,12 @@ pub trait Maps<'a>: Copy {
     /// Returns the value stored for `key`, or null.
     /// It may be rewritten at any moment, and is only read by [`lookup::read`].
     fn name_entry(self, key: &NameKey) -> Option<*const NameEntry>;
+    /// As [`Self::name_entry`], from ANSWERS; only read by [`lookup::copy`].
+    fn answer(self, key: &NameKey) -> Option<*const SmallAnswer>;
+    /// As [`Self::name_entry`], from `LARGE_ANSWERS`; only read by [`lookup::copy`].
+    fn large_answer(self, key: &NameKey) -> Option<*const LargeAnswer>;
+    /// Returns memory that nobody else uses while a packet is looked at.
+    fn scratch(self) -> Option<*mut Scratch>;
     /// Returns the zone with that index.
     fn zone(self, index: u32) -> Option<&'a Zone>;
 }
@@ -103,12 +110,15 @@ fn reply<'a, B: Buffer, M: Maps<'a>>(
     let packet = buffer.packet().skip(datagram.shift);
     let query = query::parse(packet, datagram.length)?;
     let (plan, zone) = look_up(packet, &query, maps)?;
+    let plan = Plan { outcome: plan.outcome.hidden(query.name_length), ..plan };
     let length = response::length(&query, &plan);
     if !buffer.resize(datagram.shift + DNS + length) {
         return Err(Outcome::NoRoom);
     }
     let packet = buffer.packet();
-    response::write(packet.skip(datagram.shift), &query, &plan, zone, length)
+    // SAFETY: nobody else uses it until the packet is done with.
+    let scratch = || maps.scratch().map(|scratch| unsafe { &*scratch });
+    response::write(packet.skip(datagram.shift), &query, &plan, zone, length, scratch)
         .ok_or(Outcome::Impossible)?;
     frame::turn_around(packet, datagram.shift, length).ok_or(Outcome::Impossible)?;
     Ok(Answered { outcome: plan.outcome, query, datagram })
@@ -130,14 +140,27 @@ fn look_up<'a, M: Maps<'a>>(
     let name = Name::new(packet, query.name_length);
     let key = key::of_name(&name, maps.seed()).ok_or(Outcome::Unsupported)?;
     let changes = maps.changes().ok_or(Outcome::Impossible)?;
+    // What is found out about the type here is forgotten: it would be as many types for
+    // the verifier in what follows.
+    let qtype = forget(query.qtype.into(), query.name_length) as u16;
+    if let Some(outcome) = plan::rendered_outcome(qtype) {
+        match copy_answer(packet, query.name_length, query.qtype, &key, maps) {
+            Copied::Whole => {
+                let scratch = maps.scratch().ok_or(Outcome::Impossible)?;
+                // SAFETY: nobody else uses it until the packet is done with.
+                let scratch = unsafe { &*scratch };
+                let zone = zone_at(scratch.zone, maps)?;
+                return Ok((plan::plan_rendered(query, scratch, outcome)?, zone));
+            }
+            Copied::Absent => {}
+            Copied::Unsure => return Err(Outcome::Unsure),
+            Copied::OddSpelling => return Err(Outcome::OddSpelling),
+        }
+    }
     if let Some(entry) = maps.name_entry(&key) {
         // SAFETY: the pointer came from NAMES.
         let found = unsafe { lookup::read(entry, &name) }.ok_or(Outcome::Unsure)?;
-        let zone = maps.zone(found.zone).ok_or(Outcome::Impossible)?;
-        if zone.length == 0 {
-            // The agent is exchanging the zone: its names are not all there.
-            return Err(Outcome::Unsure);
-        }
+        let zone = zone_at(found.zone, maps)?;
         return Ok((plan::plan(query, &found, zone, || maps.random())?, zone));
     }
     let zone = zone_of(packet, query, maps).ok_or(Outcome::NotInMap)?;
@@ -149,6 +172,38 @@ fn look_up<'a, M: Maps<'a>>(
         return Err(Outcome::Changing);
     }
     Ok((plan::plan_absent(query, zone)?, zone))
+}
+
+/// Returns the zone of an entry, unless the agent is exchanging it: then its names
+/// are not all there.
+#[inline(always)]
+fn zone_at<'a, M: Maps<'a>>(index: u32, maps: M) -> Result<&'a Zone, Outcome> {
+    let zone = maps.zone(index).ok_or(Outcome::Impossible)?;
+    if zone.length == 0 { Err(Outcome::Unsure) } else { Ok(zone) }
+}
+
+/// Copies the records of one type to the scratch. A function of its own: the verifier
+/// looks at it once.
+#[inline(never)]
+fn copy_answer<'a, M: Maps<'a>>(
+    packet: Packet,
+    name_length: u64,
+    qtype: u16,
+    key: &NameKey,
+    maps: M,
+) -> Copied {
+    let Some(scratch) = maps.scratch() else { return Copied::Unsure };
+    let key = key.of_type(qtype);
+    let name = Name::new(packet, octet(name_length));
+    if let Some(entry) = maps.answer(&key) {
+        // SAFETY: the pointers came from ANSWERS, and from the CPU's own scratch.
+        unsafe { lookup::copy(entry, &name, qtype, scratch) }
+    } else if let Some(entry) = maps.large_answer(&key) {
+        // SAFETY: as above, from LARGE_ANSWERS.
+        unsafe { lookup::copy(entry, &name, qtype, scratch) }
+    } else {
+        Copied::Absent
+    }
 }
 
 /// Returns the complete zone in which the name is. A function of its own: the

@@ -4,7 +4,7 @@
 //! A query goes one way through the modules, in this order:
 //! [`packet`] gives bounded access to its octets, [`wire::frame`] and
 //! [`wire::query`] read it, [`layout::key`] makes its name a key,
-//! [`lookup`] copies what the map holds for that name, [`absence`] says what it
+//! [`lookup`] copies what the maps hold for that name, [`absence`] says what it
 //! means that there is nothing, [`plan`] decides the whole reply, and
 //! [`wire::response`] writes it. [`answer`] is that line.
 //!

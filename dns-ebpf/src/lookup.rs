@@ -1,4 +1,4 @@
-//! Reading a stored name that may be rewritten meanwhile.
+//! Reading a stored name, or stored records, that may be rewritten meanwhile.
 //!
 //! An update never writes the old element, but the kernel may recycle it at
 //! once for another key while a reader still holds it (seen on every hash map
@@ -7,8 +7,11 @@
 //! body. Any other order let wrong answers through (123 in 29 million).
 
 use crate::{
-    layout::name_entry::NameEntry,
-    opaque::{advance, barrier},
+    layout::{
+        name_entry::NameEntry,
+        rendered::{BLOCK, Rendered, Scratch, body_start, flags},
+    },
+    opaque::{advance, barrier, ten_bits},
     wire::name::Name,
 };
 
@@ -30,16 +33,43 @@ pub struct Found {
 const HIGH: u64 = 0x8080_8080_8080_8080;
 const DOTS: u64 = 0x2e2e_2e2e_2e2e_2e2e;
 
-/// Returns the bits in which wire octets and stored text differ, but for case.
+/// Returns the bits in which wire octets and stored text differ, but for case, and
+/// those that are upper case.
 ///
 /// Text consists of `a-z 0-9 - _`, dots and the final NUL. Where it has a dot
 /// the wire has a length octet (below 64); that it is the right one is vouched
 /// for by the key, which was made from the lengths too.
 #[inline(always)]
-fn differences(wire: u64, text: u64) -> u64 {
+fn differences(wire: u64, text: u64) -> (u64, u64) {
     let letter = (text & text << 1 & HIGH >> 1) >> 1;
     let dot = !(text ^ DOTS).wrapping_add(!HIGH) & HIGH;
-    (wire ^ text) & !(((dot >> 1) - (dot >> 7)) | letter)
+    let differs = wire ^ text;
+    (differs & !(((dot >> 1) - (dot >> 7)) | letter), differs & letter)
+}
+
+/// Compares a name with the text, dot and all, that begins eight octets behind
+/// `before`. Returns whether they differ, and whether the name has a letter in upper
+/// case; None when it is not in the packet.
+///
+/// # Safety
+/// There are `8 * WORDS + 15` octets from `before` on.
+#[inline(always)]
+unsafe fn compare(before: u64, name: &Name) -> Option<(bool, bool)> {
+    // The text is read in the words that `Name::words` gives: the first holds
+    // `length % 8` octets.
+    let rest = name.length & 7;
+    let text = advance(before, rest);
+    let (mut wrong, mut upper) = (0, 0);
+    name.words(|n, word| {
+        let stored = (text + 8 * n) as *const u64;
+        // SAFETY: at most `8 * WORDS + 7 + 8` octets from `before` on.
+        let stored = u64::from_le(unsafe { stored.read_unaligned() });
+        let stored = if n == 0 { stored >> 8 >> (56 - 8 * rest) } else { stored };
+        let (differs, case) = differences(word, stored);
+        wrong |= differs;
+        upper |= case;
+    })?;
+    Some((wrong != 0, upper != 0))
 }
 
 /// Copies `entry` if it belongs to `name` and stayed as it was while it was
@@ -52,18 +82,8 @@ pub unsafe fn read(entry: *const NameEntry, name: &Name) -> Option<Found> {
     // SAFETY: `entry` points to a value.
     let before = unsafe { generations(entry) };
     barrier();
-    // The text begins eight octets into the entry and is read in the words that
-    // `Name::words` gives: the first holds `length % 8` octets.
-    let text = advance(entry as u64, name.length & 7);
-    let rest = name.length & 7;
-    let mut wrong = 0;
-    name.words(|n, word| {
-        let stored = (text + 8 * n) as *const u64;
-        // SAFETY: at most `8 * WORDS + 8 + 7` octets into the entry, which is longer.
-        let stored = u64::from_le(unsafe { stored.read_unaligned() });
-        wrong |= differences(word, if n == 0 { stored >> 8 >> (56 - 8 * rest) } else { stored });
-    })?;
-    if wrong != 0 {
+    // SAFETY: the text begins eight octets into the entry, which is longer.
+    if unsafe { compare(entry as u64, name) }?.0 {
         return None;
     }
     // SAFETY: as above.
@@ -105,4 +125,127 @@ unsafe fn body(entry: *const NameEntry) -> Found {
             pool,
         }
     }
+}
+
+/// What became of an answer that was to be copied.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Copied {
+    /// There is none.
+    Absent,
+    /// It is in the scratch, whole.
+    Whole,
+    /// It is another name's or another type's, or was being replaced.
+    Unsure,
+    /// It holds parts of the name, which is spelled otherwise.
+    OddSpelling,
+}
+
+/// Copies `entry` to `scratch` if it belongs to `name` and `qtype`, and stayed as
+/// it was while it was read.
+///
+/// # Safety
+/// `entry` points to a value of the map for answers of that size, `scratch` to
+/// memory that nobody else uses.
+#[inline(always)]
+pub unsafe fn copy<const OCTETS: usize>(
+    entry: *const Rendered<OCTETS>,
+    name: &Name,
+    qtype: u16,
+    scratch: *mut Scratch,
+) -> Copied {
+    // SAFETY: `entry` points to a value.
+    let before = unsafe { generations_of(entry) };
+    barrier();
+    let octets = const { core::mem::offset_of!(Rendered<OCTETS>, octets) } as u64;
+    // SAFETY: the text begins with the octets, and the smallest value is longer.
+    let Some((differs, is_upper)) = (unsafe { compare(entry as u64 + octets - 8, name) }) else {
+        return Copied::Unsure;
+    };
+    // SAFETY: plain fields of the value, which may change meanwhile: the generations
+    // are compared before and after.
+    let (stored, is_odd) = unsafe {
+        let length = u32::from((*entry).body_length);
+        (*scratch).flags = (*entry).flags;
+        (*scratch).answers = (*entry).answers;
+        (*scratch).authorities = (*entry).authorities;
+        (*scratch).additionals = (*entry).additionals;
+        (*scratch).body_length = length;
+        (*scratch).zone = (*entry).zone;
+        ((*entry).qtype, is_upper && (*entry).flags & flags::LOWER_CASE != 0)
+    };
+    if differs || stored != qtype {
+        return Copied::Unsure;
+    }
+    // SAFETY: as above.
+    let is_copied = unsafe { copy_body(entry, octets + body_start(name.length), scratch) };
+    barrier();
+    // SAFETY: as above.
+    let after = unsafe { generations_of(entry) };
+    match is_copied && before.0 == before.1 && before == after {
+        true if is_odd => Copied::OddSpelling,
+        true => Copied::Whole,
+        false => Copied::Unsure,
+    }
+}
+
+/// Copies the body, which begins at octet `start` of the entry, in blocks. False
+/// when it does not lie in the entry.
+///
+/// # Safety
+/// As in [`copy`].
+#[inline(always)]
+unsafe fn copy_body<const OCTETS: usize>(
+    entry: *const Rendered<OCTETS>,
+    start: u64,
+    scratch: *mut Scratch,
+) -> bool {
+    let block = BLOCK as u64;
+    let last = size_of::<Rendered<OCTETS>>() as u64 - block;
+    // SAFETY: a field of the scratch.
+    let length = u64::from(unsafe { (*scratch).body_length });
+    // SAFETY: as above.
+    let body = unsafe { (&raw mut (*scratch).body) } as u64;
+    let mut at = 0;
+    while at < OCTETS as u64 && at < length {
+        let from = ten_bits(start + at);
+        if from > last {
+            return false;
+        }
+        let from = advance(entry as u64, from);
+        let to = body + at;
+        // SAFETY: `from` is at most `last` octets into the entry, and the scratch
+        // is longer than any body.
+        unsafe {
+            copy_word(from, to);
+            copy_word(from + 8, to + 8);
+            copy_word(from + 16, to + 16);
+            copy_word(from + 24, to + 24);
+        }
+        at += block;
+    }
+    at >= length
+}
+
+/// Copies eight octets.
+///
+/// # Safety
+/// There are as many at both places, which are aligned to eight.
+#[inline(always)]
+unsafe fn copy_word(from: u64, to: u64) {
+    // SAFETY: as above. Volatile, or four of them become a call.
+    unsafe { (to as *mut u64).write((from as *const u64).read_volatile()) };
+}
+
+/// As [`generations`].
+///
+/// # Safety
+/// `entry` points to a value.
+#[inline(always)]
+unsafe fn generations_of<const OCTETS: usize>(entry: *const Rendered<OCTETS>) -> (u32, u32) {
+    // SAFETY: a field of the value.
+    let head = unsafe { (&raw const (*entry).generation).read_volatile() };
+    // SAFETY: a field of the value.
+    let tail = unsafe { (&raw const (*entry).generation_end).read_volatile() };
+    (head, tail)
 }

@@ -41,6 +41,22 @@ pub fn ten_bits(value: u64) -> u64 {
     (value & 1023)
 }
 
+/// As [`octet`], for values below 2048.
+#[inline(always)]
+pub fn eleven_bits(value: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut value = value;
+        // SAFETY: a register is masked.
+        unsafe {
+            core::arch::asm!("{0} &= 2047", inout(reg) value, options(nomem, nostack, preserves_flags));
+        };
+        value
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    (value & 2047)
+}
+
 /// Returns `end - start` of two packet pointers as one subtraction. Left to
 /// itself the optimiser turns `length - (end - start)` into sums of pointers,
 /// which Linux 5.10 and 6.1 reject.

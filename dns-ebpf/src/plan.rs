@@ -5,10 +5,12 @@ use crate::{
     layout::{
         name_entry::flags,
         outcome::Outcome,
+        rendered::Scratch,
         zone::{Zone, flags as zone_flags},
     },
     lookup::Found,
-    wire::{query::Query, record_type},
+    opaque::ten_bits,
+    wire::{query::Query, record_type, response},
 };
 
 /// What follows the question.
@@ -24,6 +26,17 @@ pub enum Answer {
     Nodata,
     /// The same: there is no such name.
     NoSuchName,
+    /// The records in the scratch.
+    Rendered(Records),
+}
+
+/// Which records are in the scratch.
+#[derive(Clone, Copy)]
+pub struct Records {
+    /// Octets of the body.
+    pub length: u64,
+    /// ANCOUNT, NSCOUNT and ARCOUNT without OPT, each of 16 bits.
+    pub counts: u64,
 }
 
 /// Addresses in the order in which they are given.
@@ -119,7 +132,7 @@ fn plan_other(qtype: u16, entry: u16, zone: &Zone) -> Result<(Answer, Outcome), 
     let is_apex = entry & flags::APEX != 0;
     match (judge_type(qtype, zone), qtype) {
         (OtherType::PassUp, _) => Err(Outcome::OtherType),
-        (_, record_type::SOA) if is_apex => Ok((Answer::Soa, Outcome::AnswerOther)),
+        (_, record_type::SOA) if is_apex => Ok((Answer::Soa, Outcome::AnswerSoa)),
         (_, record_type::NS) if is_apex => Err(Outcome::OtherType),
         (_, record_type::SRV) if entry & flags::HAS_PORTS != 0 => Err(Outcome::OtherType),
         (_, record_type::TXT) if entry & flags::EMPTY != 0 => {
@@ -127,6 +140,32 @@ fn plan_other(qtype: u16, entry: u16, zone: &Zone) -> Result<(Answer, Outcome), 
         }
         (OtherType::Nodata | OtherType::AsTheName, _) => Ok((Answer::Nodata, Outcome::NodataOther)),
     }
+}
+
+/// Says how an answer of that type from ANSWERS is counted; None for types that
+/// ANSWERS does not hold.
+#[inline(always)]
+pub fn rendered_outcome(qtype: u16) -> Option<Outcome> {
+    match qtype {
+        record_type::SRV => Some(Outcome::AnswerSrv),
+        record_type::PTR => Some(Outcome::AnswerPtr),
+        record_type::CNAME => Some(Outcome::AnswerCname),
+        record_type::TXT => Some(Outcome::AnswerTxt),
+        _ => None,
+    }
+}
+
+/// Decides the reply that is made of what stands in the scratch. Fails when the
+/// client does not take as much.
+#[inline(always)]
+pub fn plan_rendered(query: &Query, scratch: &Scratch, outcome: Outcome) -> Result<Plan, Outcome> {
+    let counts = u64::from(scratch.answers) << 32
+        | u64::from(scratch.authorities) << 16
+        | u64::from(scratch.additionals);
+    let length = ten_bits(u64::from(scratch.body_length));
+    let records = Records { length, counts };
+    let plan = Plan { answer: Answer::Rendered(records), outcome, zone_start: 0 };
+    if response::length(query, &plan) > query.most() { Err(Outcome::TooLong) } else { Ok(plan) }
 }
 
 /// Decides the reply to a query for a name of `zone` that does not exist.

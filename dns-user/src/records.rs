@@ -1,8 +1,8 @@
-//! The names that the kernel answers for: those of Services, with their
-//! addresses (Kubernetes DNS specification 1.1.0).
+//! What the kernel answers: names of Services with their addresses, and records
+//! of other types (Kubernetes DNS specification 1.1.0).
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     iter,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
@@ -22,13 +22,11 @@ pub enum NameKind {
     Apex,
     /// Nothing of its own, but other names are below it: `svc`, Namespaces.
     Empty,
-    /// A Service with cluster IPs. Its ports and the names of its endpoints are in
-    /// user space.
+    /// A Service with cluster IPs. The names of its endpoints are in user space.
     ClusterIp,
-    /// A headless Service. Its ports are in user space, its endpoints have names
-    /// here, all of them.
+    /// A headless Service. Its endpoints have names here, all of them.
     Headless,
-    /// An endpoint of a headless Service. Its ports are in user space.
+    /// An endpoint of a headless Service.
     Endpoint,
     /// An alias without endpoints; it is resolved in user space.
     Alias,
@@ -47,12 +45,14 @@ pub struct NameRecords {
     pub a: Vec<Ipv4Addr>,
     /// AAAA records, without duplicates.
     pub aaaa: Vec<Ipv6Addr>,
+    /// Whether it has SRV records, which are an [`Answer`] or in user space.
+    pub has_ports: bool,
 }
 
 impl NameRecords {
     /// Returns a name without records.
     pub fn without(name: String, kind: NameKind) -> Self {
-        Self { name, kind, a: Vec::new(), aaaa: Vec::new() }
+        Self { name, kind, a: Vec::new(), aaaa: Vec::new(), has_ports: false }
     }
 
     /// Adds an address, unless it is there.
@@ -63,6 +63,28 @@ impl NameRecords {
             IpAddr::V4(_) | IpAddr::V6(_) => {}
         }
     }
+}
+
+/// Owner name and type of records.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AnswerKey {
+    /// The name in lower case, without a final dot.
+    pub name: String,
+    /// The type.
+    pub qtype: u16,
+}
+
+/// Records of one name and type in the form in which a response has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What was asked.
+    pub key: AnswerKey,
+    /// How many there are in the Answer and in the Additional section.
+    pub counts: [u16; 2],
+    /// What follows the question, with pointers that are right there.
+    pub body: Box<[u8]>,
+    /// Whether it holds parts of the name, which are spelled in lower case.
+    pub is_lower_case: bool,
 }
 
 /// The zone that is answered for, as CoreDNS is set up to answer for it.
@@ -97,6 +119,10 @@ pub struct Table {
     pub zone: Option<ClusterZone>,
     /// Owner name -> records.
     pub names: HashMap<String, Arc<NameRecords>>,
+    /// Records of other types.
+    pub answers: HashMap<AnswerKey, Arc<Answer>>,
+    /// Service -> which answers it has a part in.
+    asked: HashMap<ObjectName, BTreeSet<AnswerKey>>,
     /// Owner name of a Service -> the names of its endpoints.
     endpoints: HashMap<String, Vec<String>>,
 }
@@ -110,6 +136,10 @@ pub enum Change {
     Put(Arc<NameRecords>),
     /// The owner name is no longer answered from here.
     Remove(String),
+    /// These are the records of that name and type, whatever they were before.
+    PutAnswer(Arc<Answer>),
+    /// There are no such records any more, or they are in user space.
+    RemoveAnswer(AnswerKey),
 }
 
 impl Table {
@@ -139,6 +169,31 @@ impl Table {
             }
         }
         changes
+    }
+
+    /// Notes in which answers a Service has a part. Returns all that may be others
+    /// now: those, and those in which it had one.
+    pub fn ask(&mut self, service: &ObjectName, keys: BTreeSet<AnswerKey>) -> BTreeSet<AnswerKey> {
+        let mut all = self.asked.remove(service).unwrap_or_default();
+        if !keys.is_empty() {
+            all.extend(keys.iter().cloned());
+            self.asked.insert(service.clone(), keys);
+        }
+        all
+    }
+
+    /// Gives a name these records of one type, or none; returns the change, if it
+    /// is one.
+    pub fn set_answer(&mut self, key: AnswerKey, answer: Option<Answer>) -> Option<Change> {
+        let Some(answer) = answer else {
+            return self.answers.remove(&key).map(|_| Change::RemoveAnswer(key));
+        };
+        if self.answers.get(&key).is_some_and(|old| **old == answer) {
+            return None;
+        }
+        let answer = Arc::new(answer);
+        self.answers.insert(key, Arc::clone(&answer));
+        Some(Change::PutAnswer(answer))
     }
 
     /// Sets the zone; returns the change, if it is one. The names stay.
@@ -198,6 +253,7 @@ mod tests {
             kind: NameKind::ClusterIp,
             a: a.iter().map(|ip| ip.parse().unwrap()).collect(),
             aaaa: aaaa.iter().map(|ip| ip.parse().unwrap()).collect(),
+            has_ports: true,
         }
     }
 

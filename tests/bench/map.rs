@@ -125,6 +125,7 @@ fn records(number: u32) -> NameRecords {
         kind: NameKind::ClusterIp,
         a: vec![Ipv4Addr::new(10, b, c, d)],
         aaaa: vec![],
+        has_ports: true,
     }
 }
 

@@ -25,6 +25,7 @@ pub(crate) fn run(json: bool) {
             name: format!("service-{n}.namespace.svc.cluster.local"),
             a: vec![Ipv4Addr::new(10, b, c, d)],
             aaaa: vec![],
+            has_ports: true,
         };
         loaded.answers.put(&records).unwrap();
     }

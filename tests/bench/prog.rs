@@ -5,12 +5,12 @@ use std::{fmt, net::Ipv4Addr};
 use dns_ebpf::layout::programs;
 use dns_user::{
     datapath::load::Loaded,
-    records::{NameKind, NameRecords},
+    records::{Answer, AnswerKey, NameKind, NameRecords},
     store::AnswerStore as _,
 };
 use harness::packet::{
     frame::{Frame, Transport},
-    query::{Edns, Query, qtype},
+    query::{Edns, Query, qtype, wire_name},
 };
 use serde::Serialize;
 
@@ -126,6 +126,9 @@ fn cases() -> Vec<Case> {
         answered("NODATA of another type", octets(NAME_36, qtype::ANY)),
         answered("NXDOMAIN, no ancestor asked", octets("nosuch.svc.cluster.local", qtype::A)),
         answered("NXDOMAIN, ancestor absent", octets("x.nosuch.prod.svc.cluster.local", qtype::A)),
+        answered("PTR", octets(REVERSE, qtype::PTR)),
+        answered("SRV x1", octets(&srv_name(1), qtype::SRV)),
+        answered("SRV x8", edns(&srv_name(8), qtype::SRV)),
         passed_on("miss: an odd type", octets(NAME_36, qtype::SRV)),
         passed_on("not ours: TCP", tcp.octets()),
         passed_on("not ours: another address", other.octets()),
@@ -133,6 +136,44 @@ fn cases() -> Vec<Case> {
 }
 
 const NODE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
+
+const REVERSE: &str = "1.0.96.10.in-addr.arpa";
+
+/// A name with so many SRV records.
+fn srv_name(count: u16) -> String {
+    format!("_http._tcp.srv-{count}.production.svc.cluster.local")
+}
+
+/// The records of these names: a target of its own for each SRV record, and its
+/// address.
+fn answers() -> Vec<Answer> {
+    let answer = |name: &str, qtype, counts, body: Vec<u8>| Answer {
+        key: AnswerKey { name: name.to_owned(), qtype },
+        counts,
+        body: body.into(),
+        is_lower_case: qtype == qtype::SRV,
+    };
+    let record = |owner: u16, rtype: u8, rdata: &[u8]| {
+        let [high, low] = (0xc000 | owner).to_be_bytes();
+        let length = u8::try_from(rdata.len()).unwrap();
+        [&[high, low, 0, rtype, 0, 1, 0, 0, 0, 30, 0, length], rdata].concat()
+    };
+    let mut answers =
+        vec![answer(REVERSE, qtype::PTR, [1, 0], record(12, 12, &wire_name(NAME_36)))];
+    for count in [1, 8] {
+        let name = srv_name(count);
+        let start = 12 + wire_name(&name).len() + 4;
+        let (mut srv, mut additionals) = (Vec::new(), Vec::new());
+        for n in 0..count {
+            let target = wire_name(&format!("host-{n}.srv-{count}.production.svc.cluster.local"));
+            let place = u16::try_from(start + srv.len() + 18).unwrap();
+            srv.extend(record(12, 33, &[&[0, 0, 0, 12, 0x1f, 0x90], &*target].concat()));
+            additionals.extend(record(place, 1, &[10, 244, 0, 1]));
+        }
+        answers.push(answer(&name, qtype::SRV, [count, count], [srv, additionals].concat()));
+    }
+    answers
+}
 
 /// A name of 120 octets on the wire.
 fn name_120() -> String {
@@ -165,8 +206,12 @@ fn with_names(mut loaded: Loaded) -> Loaded {
             kind: NameKind::ClusterIp,
             a: v4(a),
             aaaa: v6(aaaa),
+            has_ports: true,
         };
         loaded.answers.put(&records).unwrap();
+    }
+    for answer in answers() {
+        loaded.answers.put_answer(&answer).unwrap();
     }
     let loaded = loaded.with_program(programs::EMPTY).unwrap();
     loaded.with_program(programs::REFLECT).unwrap()

@@ -56,7 +56,7 @@ fn each_outcome_is_counted(mut kernel: Kernel) {
         (frame("nosuch.prod.svc.cluster.local", qtype::AAAA), Outcome::NxdomainAaaa),
         (frame("nosuch.prod.svc.cluster.local", 65), Outcome::NxdomainOther),
         (frame(known, 65), Outcome::NodataOther),
-        (frame("cluster.local", qtype::SOA), Outcome::AnswerOther),
+        (frame("cluster.local", qtype::SOA), Outcome::AnswerSoa),
         (frame("www.example.com", qtype::A), Outcome::NotInMap),
         (
             Frame::with_query(&Query { flags: 0x8100, ..Query::new(known, qtype::A) }).octets(),

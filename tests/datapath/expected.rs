@@ -9,9 +9,6 @@ use harness::packet::{
 
 use crate::subject::{SERIAL, TTL_S, ZONE};
 
-/// Pointer to the question's name.
-const QUESTION: [u8; 2] = [0xc0, 12];
-
 /// An A record of the question's name.
 pub fn a(last: u8) -> Vec<u8> {
     record(1, &Ipv4Addr::new(10, 96, 1, last).octets())
@@ -23,7 +20,12 @@ pub fn aaaa(last: u16) -> Vec<u8> {
 }
 
 fn record(rtype: u8, rdata: &[u8]) -> Vec<u8> {
-    let mut octets = QUESTION.to_vec();
+    owned_record(12, rtype, rdata)
+}
+
+/// A record whose owner is at that place in the message.
+pub fn owned_record(owner: usize, rtype: u8, rdata: &[u8]) -> Vec<u8> {
+    let mut octets = (0xc000 | u16::try_from(owner).unwrap()).to_be_bytes().to_vec();
     octets.extend([0, rtype, 0, 1]);
     octets.extend(TTL_S.to_be_bytes());
     octets.extend([0, u8::try_from(rdata.len()).unwrap()]);
@@ -57,6 +59,13 @@ pub fn reply(frame: &Frame, query: &Query, answers: &[Vec<u8>]) -> Vec<u8> {
     response(frame, query, answers, 0)
 }
 
+/// The frame that answers `frame` with records of which the last are in the
+/// Additional section.
+pub fn reply_with(frame: &Frame, query: &Query, counts: [u16; 2], body: &[Vec<u8>]) -> Vec<u8> {
+    let [answers, additionals] = counts;
+    frame_of(frame, query, 0, [answers, 0, additionals], &body.concat())
+}
+
 /// The frame that says that the name does not exist.
 pub fn denial(frame: &Frame, query: &Query) -> Vec<u8> {
     response(frame, query, &[], 3)
@@ -64,20 +73,24 @@ pub fn denial(frame: &Frame, query: &Query) -> Vec<u8> {
 
 fn response(frame: &Frame, query: &Query, answers: &[Vec<u8>], rcode: u16) -> Vec<u8> {
     let count = u16::try_from(answers.len()).unwrap();
+    let soa = if answers.is_empty() { soa(query, TTL_S) } else { vec![] };
+    let counts = [count, u16::from(!soa.is_empty()), 0];
+    frame_of(frame, query, rcode, counts, &[answers.concat(), soa].concat())
+}
+
+fn frame_of(frame: &Frame, query: &Query, rcode: u16, counts: [u16; 3], body: &[u8]) -> Vec<u8> {
     let flags = query.flags & 0x0110 | 0x8400 | rcode;
-    let negative = u16::from(answers.is_empty());
+    let [answers, authorities, additionals] = counts;
+    let additionals = additionals + u16::from(query.edns.is_some());
     let mut message = Vec::new();
-    for word in [query.id, flags, 1, count, negative, u16::from(query.edns.is_some())] {
+    for word in [query.id, flags, 1, answers, authorities, additionals] {
         message.extend(word.to_be_bytes());
     }
     let question = &query.questions[0];
     message.extend(&question.name);
     message.extend(question.qtype.to_be_bytes());
     message.extend(question.qclass.to_be_bytes());
-    message.extend(answers.concat());
-    if answers.is_empty() {
-        message.extend(soa(query, TTL_S));
-    }
+    message.extend(body);
     if let Some(edns) = &query.edns {
         message.extend([0, 0, 41]);
         message.extend(edns.size.to_be_bytes());

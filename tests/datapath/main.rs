@@ -21,4 +21,5 @@ mod full;
 mod passed_on;
 mod race;
 mod random;
+mod rendered;
 mod subject;

@@ -2,7 +2,7 @@
 //! programs.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, UnsafeCell},
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
@@ -16,6 +16,7 @@ use dns_ebpf::{
         name_entry::NameEntry,
         outcome::Outcome,
         programs,
+        rendered::{LargeAnswer, Scratch, SmallAnswer},
         settings::{Lease, Settings},
         zone::{SUFFIX_WORDS, ZONE_NAME_OCTETS, Zone},
     },
@@ -26,10 +27,10 @@ use dns_user::{
         encode,
         load::{LoadOptions, Loaded, load},
     },
-    records::{ClusterZone, NameKind, NameRecords},
+    records::{Answer, AnswerKey, ClusterZone, NameKind, NameRecords},
     store::AnswerStore as _,
 };
-use harness::{kernel, node::LOCAL_IP};
+use harness::{kernel, node::LOCAL_IP, packet::query::qtype};
 
 /// TTL of all records.
 pub const TTL_S: u32 = 30;
@@ -67,12 +68,16 @@ pub type Subjects = Vec<Box<dyn Subject>>;
 /// Returns what can be tested here, with the names of [`names`] known: the
 /// host's code always, the kernel's programs unless this machine cannot.
 pub fn subjects() -> Subjects {
-    let mut subjects: Subjects = vec![Box::new(Host::new(&names()))];
+    subjects_with(&[])
+}
+
+/// The same, with these answers of other types as well.
+pub fn subjects_with(answers: &[Answer]) -> Subjects {
+    let mut subjects: Subjects = vec![Box::new(Host::new(&names()).with(answers))];
     if kernel::require(kernel::DATAPATH) {
-        subjects.extend(
-            programs::ALL
-                .map(|program| -> Box<dyn Subject> { Box::new(Kernel::new(program, &names())) }),
-        );
+        let kernel = |program| Kernel::new(program, &names()).with(answers);
+        subjects
+            .extend(programs::ALL.map(|program| -> Box<dyn Subject> { Box::new(kernel(program)) }));
     }
     subjects
 }
@@ -84,6 +89,7 @@ pub fn names() -> Vec<NameRecords> {
         kind: NameKind::ClusterIp,
         a: (1..=a).map(|n| Ipv4Addr::new(10, 96, 1, n)).collect(),
         aaaa: (1..=aaaa).map(|n| [0xfd00, 0x10, 0x96, 0, 0, 0, 1, n].into()).collect(),
+        has_ports: a + u8::from(aaaa != 0) != 0,
     };
     vec![
         name("one.prod", 1, 0),
@@ -93,6 +99,7 @@ pub fn names() -> Vec<NameRecords> {
         name("sixes.prod", 0, 2),
         name("dual.prod", 1, 1),
         name("four-and-one.prod", 4, 1),
+        NameRecords { has_ports: false, ..name("portless.prod", 1, 0) },
         name("a.b", 1, 0),
         name("under_score.prod", 1, 0),
         name(&longest(), 1, 1),
@@ -105,6 +112,16 @@ pub fn names() -> Vec<NameRecords> {
         NameRecords::without(format!("svc.{ZONE}"), NameKind::Empty),
         NameRecords::without(format!("dns-version.{ZONE}"), NameKind::Unknown),
     ]
+}
+
+/// An answer with this body, which has its name spelled in lower case if it is so.
+pub fn known_answer(name: &str, qtype: u16, counts: [u16; 2], body: &[Vec<u8>]) -> Answer {
+    Answer {
+        key: AnswerKey { name: name.to_owned(), qtype },
+        counts,
+        body: body.concat().into(),
+        is_lower_case: matches!(qtype, qtype::SRV | qtype::CNAME),
+    }
 }
 
 /// A name that, with the rest of the zone, fills the 136 octets that the
@@ -134,6 +151,11 @@ pub fn zone() -> ClusterZone {
 pub struct Host {
     /// Key -> entry, as NAMES has it.
     pub names: HashMap<NameKey, NameEntry>,
+    /// The same of ANSWERS.
+    pub answers: HashMap<NameKey, SmallAnswer>,
+    /// The same of `LARGE_ANSWERS`.
+    pub large_answers: HashMap<NameKey, LargeAnswer>,
+    scratch: Box<UnsafeCell<Scratch>>,
     settings: Settings,
     /// As [`dns_ebpf::layout::epoch::Epoch::changes`].
     pub changes: Cell<u64>,
@@ -157,12 +179,28 @@ impl Host {
         let entry = |records| encode::name_entry(records, SEED, 0, 7).expect("a name that fits");
         Self {
             names: names.iter().map(entry).collect(),
+            answers: HashMap::new(),
+            large_answers: HashMap::new(),
+            scratch: Box::new(UnsafeCell::new(Scratch::EMPTY)),
             settings: encode::settings(SEED, &LOCAL_IPS).expect("few addresses"),
             changes: Cell::new(0),
             growth: 0,
             zone: encode::zone(&zone()).expect("a zone that fits"),
             lease: Lease { alive_until_ns: u64::MAX, serve_until_ns: u64::MAX },
         }
+    }
+
+    /// Knows these answers as well.
+    pub fn with(mut self, answers: &[Answer]) -> Self {
+        for answer in answers {
+            if let Some((key, value)) = encode::answer(answer, SEED, 0, 7) {
+                self.answers.insert(key, value);
+            } else {
+                let large = encode::answer(answer, SEED, 0, 7).expect("an answer that fits");
+                self.large_answers.insert(large.0, large.1);
+            }
+        }
+        self
     }
 
     /// Gives it a frame; None when the frame is not for the datapath at all.
@@ -243,6 +281,18 @@ impl<'a> Maps<'a> for HostMaps<'a> {
         self.0.names.get(key).map(std::ptr::from_ref)
     }
 
+    fn answer(self, key: &NameKey) -> Option<*const SmallAnswer> {
+        self.0.answers.get(key).map(std::ptr::from_ref)
+    }
+
+    fn large_answer(self, key: &NameKey) -> Option<*const LargeAnswer> {
+        self.0.large_answers.get(key).map(std::ptr::from_ref)
+    }
+
+    fn scratch(self) -> Option<*mut Scratch> {
+        Some(self.0.scratch.get())
+    }
+
     fn zone(self, index: u32) -> Option<&'a Zone> {
         // Free places, as in the map.
         const FREE: Zone = Zone {
@@ -295,6 +345,14 @@ impl Kernel {
         let mut kernel = Self { loaded, program };
         kernel.set_lease(Lease { alive_until_ns: u64::MAX, serve_until_ns: u64::MAX });
         kernel
+    }
+
+    /// Knows these answers as well.
+    pub fn with(mut self, answers: &[Answer]) -> Self {
+        for answer in answers {
+            self.loaded.answers.put_answer(answer).unwrap();
+        }
+        self
     }
 
     /// Returns how many instructions the verifier looked at; None before Linux

@@ -1,9 +1,12 @@
-//! What the kernel's map holds against what the agent answers over its sockets.
+//! What the kernel's maps hold against what the agent answers over its sockets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use harness::packet::query::{Query, qtype};
-use hickory_proto::op::Message;
+use hickory_proto::{
+    op::Message,
+    rr::{Record, RecordType},
+};
 use serde_json::Value;
 
 use crate::{judged::Judged, random_objects::World};
@@ -17,6 +20,10 @@ pub struct Compared {
     agent_only: u64,
     /// Names of Services that it does not hold.
     absent: u64,
+    /// Records of other types that the maps hold.
+    answers: u64,
+    /// Such records that they leave to the agent, for they are too many.
+    left: u64,
 }
 
 /// Returns how the map of now differs, for every name of the cluster and every
@@ -45,7 +52,67 @@ pub fn differences(judged: &Judged<'_>, world: &World, compared: &mut Compared) 
             differences.push(format!("{name}: {difference}; sockets: {a:?} {aaaa:?}"));
         }
     }
+    differences.extend(other_types(judged, &dump, &names, compared));
     differences
+}
+
+/// The same of records of other types: what is held is what the sockets say, and what
+/// they say of Services and addresses is held if it fits.
+fn other_types(
+    judged: &Judged<'_>,
+    dump: &Value,
+    names: &BTreeSet<String>,
+    compared: &mut Compared,
+) -> Vec<String> {
+    let entries = dump["answers"].as_array().unwrap().iter();
+    let entries: BTreeMap<_, _> = entries.map(|entry| (key(entry), entry)).collect();
+    let is_service = |name: &&String| name.split('.').count() == 5;
+    let own = names.iter().filter(is_service);
+    let own = own.flat_map(|name| [(name.clone(), "SRV"), (name.clone(), "CNAME")]);
+    let own = own.map(|(name, qtype)| (name, qtype.to_owned()));
+    let asked: BTreeSet<(String, String)> = own.chain(entries.keys().cloned()).collect();
+    let queries: Vec<_> =
+        asked.iter().map(|(name, qtype)| Query::new(name, number(qtype))).collect();
+    let over_tcp: Vec<_> = queries.iter().map(|query| (query, true)).collect();
+    let responses = judged.our_sockets().ask_all(&over_tcp);
+    let mut differences = Vec::new();
+    for ((name, qtype), response) in asked.iter().zip(responses) {
+        let Some(response) = response else {
+            differences.push(format!("{name} {qtype}: no answer from the agent's sockets"));
+            continue;
+        };
+        let lines = |records: &[Record]| records.iter().map(ToString::to_string).collect();
+        let mut said: [BTreeSet<String>; 2] =
+            [lines(&response.answers), lines(&response.additionals)];
+        if response.answers.is_empty() {
+            said = [BTreeSet::new(), BTreeSet::new()];
+        }
+        let key = (name.clone(), qtype.clone());
+        let held = entries.get(&key).map(|entry| {
+            ["answers", "additionals"].map(|section| -> BTreeSet<String> {
+                let lines = entry[section].as_array().unwrap().iter();
+                lines.map(|line| line.as_str().unwrap().to_owned()).collect()
+            })
+        });
+        match held {
+            Some(held) if held == said => compared.answers += 1,
+            Some(held) => differences.push(format!("{name} {qtype}: {held:?}; sockets: {said:?}")),
+            None if said[0].is_empty() => {}
+            // An SRV record of an endpoint is up to 80 octets long here.
+            None if said[0].len() > 8 => compared.left += 1,
+            None => differences.push(format!("{name} {qtype} is not held; sockets: {said:?}")),
+        }
+    }
+    differences
+}
+
+fn key(entry: &Value) -> (String, String) {
+    let text = |field: &str| entry[field].as_str().unwrap().to_owned();
+    (text("name"), text("type"))
+}
+
+fn number(qtype: &str) -> u16 {
+    qtype.parse::<RecordType>().unwrap().into()
 }
 
 /// The addresses and TTLs of a name's own records, as text.

@@ -27,6 +27,7 @@ fn assert_same_message(case: &str, kernel: &Response, agent: &Response) {
     let [kernel, agent] = [kernel, agent].map(|response| {
         let mut message = response.message();
         message.answers.sort_by_key(ToString::to_string);
+        message.additionals.sort_by_key(ToString::to_string);
         message
     });
     assert_eq!(kernel, agent, "{case}");
@@ -118,6 +119,31 @@ fn names_outside_the_cluster_go_upstream_once() {
         assert_answers("www.example.com", &over_tcp, &[address]);
         assert_eq!((rig.upstream.udp_queries(), rig.upstream.tcp_queries()), (asked + 1, 0));
     }
+}
+
+/// Records of other types are the same from the kernel, over UDP, as from the agent.
+#[test]
+fn other_types_are_answered_in_the_kernel() {
+    let Some(rig) = rig("types", &[]) else { return };
+    let agent = rig.start(&[]);
+    let edns = Edns { size: 1232, ..Edns::default() };
+    for (name, qtype, outcome) in [
+        ("web.shop.svc.cluster.local", qtype::SRV, Outcome::AnswerSrv),
+        ("_http._tcp.web.shop.svc.cluster.local", qtype::SRV, Outcome::AnswerSrv),
+        ("db.data.svc.cluster.local", qtype::SRV, Outcome::AnswerSrv),
+        ("1.1.96.10.in-addr.arpa", qtype::PTR, Outcome::AnswerPtr),
+        ("10.2.244.10.in-addr.arpa", qtype::PTR, Outcome::AnswerPtr),
+        ("dns-version.cluster.local", qtype::TXT, Outcome::AnswerTxt),
+    ] {
+        for query in [Query::new(name, qtype), Query::new(name, qtype).with_edns(edns.clone())] {
+            let response = ask_both(&rig, &agent, &query, outcome);
+            assert!(!response.message().answers.is_empty(), "{response}");
+        }
+    }
+    // The zone is spelled as it was asked for.
+    let query = Query::new("web.shop.svc.Cluster.local", qtype::SRV);
+    ask_both(&rig, &agent, &query, Outcome::OddSpelling);
+    assert_eq!((rig.upstream.udp_queries(), rig.upstream.tcp_queries()), (0, 0));
 }
 
 /// Names without records are decided in the kernel or by the agent, which say the

@@ -94,7 +94,7 @@ fn what_is_not_answered_is_passed_on_octet_for_octet() {
         ("two questions", message(Query { questions: vec![question; 2], ..known() })),
         ("trailing octet", message(Query { trailing: vec![0], ..known() })),
         ("another name", message(Query::new("www.example.com", qtype::A))),
-        ("another type", message(Query::new("web.shop.svc.cluster.local", qtype::SRV))),
+        ("a zone transfer", message(Query::new("web.shop.svc.cluster.local", 252))),
         (
             "cookie",
             message(known().with_edns(Edns { options: vec![(10, vec![7; 8])], ..Edns::default() })),

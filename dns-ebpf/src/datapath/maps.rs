@@ -10,13 +10,14 @@ use aya_ebpf::{
 use dns_ebpf::{
     answer::Maps,
     layout::{
-        NAMES_MAX, REMARKS_MAX, ZONES_MAX,
+        ANSWERS_MAX, LARGE_ANSWERS_MAX, NAMES_MAX, REMARKS_MAX, ZONES_MAX,
         epoch::Epoch,
         key::{NameKey, Seed},
         left_out,
         name_entry::NameEntry,
         outcome::{self, Outcome},
         remark::Remark,
+        rendered::{LargeAnswer, Scratch, SmallAnswer},
         settings::{Lease, Settings},
         zone::Zone,
     },
@@ -39,6 +40,23 @@ static LINGER: Global<u32> = Global::new(0);
 #[btf_map]
 static NAMES: HashMap<NameKey, NameEntry, { NAMES_MAX as usize }, { BPF_F_NO_PREALLOC as usize }> =
     HashMap::new();
+#[btf_map]
+static ANSWERS: HashMap<
+    NameKey,
+    SmallAnswer,
+    { ANSWERS_MAX as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+#[btf_map]
+static LARGE_ANSWERS: HashMap<
+    NameKey,
+    LargeAnswer,
+    { LARGE_ANSWERS_MAX as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
+/// Programs on one CPU do not interrupt each other.
+#[btf_map]
+static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 #[btf_map]
 static ZONES: Array<Zone, { ZONES_MAX as usize }> = Array::new();
 #[btf_map]
@@ -70,7 +88,7 @@ pub fn draws(index: u32) -> Option<*mut u64> {
 static WRONG: Array<u64, 1> = Array::new();
 /// The same: a copy of an entry, for each CPU.
 #[btf_map]
-static SCRATCH: PerCpuArray<NameEntry, 1> = PerCpuArray::new();
+static ENTRY_COPY: PerCpuArray<NameEntry, 1> = PerCpuArray::new();
 
 /// Counts a reply that was wrong. Only one test run at a time does so.
 #[inline(always)]
@@ -83,8 +101,8 @@ pub fn count_wrong() {
 
 /// Returns room for a copy of an entry.
 #[inline(always)]
-pub fn scratch() -> Option<*mut NameEntry> {
-    SCRATCH.get_ptr_mut(0)
+pub fn entry_copy() -> Option<*mut NameEntry> {
+    ENTRY_COPY.get_ptr_mut(0)
 }
 
 /// Returns which part of [`left_out`] a test wants left out.
@@ -161,6 +179,21 @@ impl Maps<'static> for KernelMaps {
     #[inline(always)]
     fn name_entry(self, key: &NameKey) -> Option<*const NameEntry> {
         NAMES.get_ptr(key)
+    }
+
+    #[inline(always)]
+    fn answer(self, key: &NameKey) -> Option<*const SmallAnswer> {
+        ANSWERS.get_ptr(key)
+    }
+
+    #[inline(always)]
+    fn large_answer(self, key: &NameKey) -> Option<*const LargeAnswer> {
+        LARGE_ANSWERS.get_ptr(key)
+    }
+
+    #[inline(always)]
+    fn scratch(self) -> Option<*mut Scratch> {
+        SCRATCH.get_ptr_mut(0)
     }
 
     #[inline(always)]

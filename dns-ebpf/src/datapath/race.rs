@@ -14,6 +14,7 @@ use dns_ebpf::{
         left_out,
         name_entry::{NameEntry, V4_MAX},
         outcome::Outcome,
+        rendered::{LargeAnswer, Scratch, SmallAnswer},
         settings::{Lease, Settings},
         zone::Zone,
     },
@@ -170,9 +171,24 @@ impl Maps<'static> for RaceMaps {
         if maps::left_out() != left_out::GENERATIONS {
             return Some(entry);
         }
-        let copy = maps::scratch()?;
+        let copy = maps::entry_copy()?;
         copy_entry(copy, entry);
         Some(copy.cast_const())
+    }
+
+    #[inline(always)]
+    fn answer(self, key: &NameKey) -> Option<*const SmallAnswer> {
+        KernelMaps.answer(key)
+    }
+
+    #[inline(always)]
+    fn large_answer(self, key: &NameKey) -> Option<*const LargeAnswer> {
+        KernelMaps.large_answer(key)
+    }
+
+    #[inline(always)]
+    fn scratch(self) -> Option<*mut Scratch> {
+        KernelMaps.scratch()
     }
 
     #[inline(always)]

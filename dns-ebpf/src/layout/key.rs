@@ -1,4 +1,5 @@
-//! The key of NAMES: a 128-bit seeded hash of the folded wire name.
+//! The key of NAMES: a 128-bit seeded hash of the folded wire name. In the keys
+//! of ANSWERS the type is mixed in.
 //!
 //! A 16-octet key costs 22 ns to look up, the name itself (256 octets) 123 ns.
 //! The stored name is compared in full, so a collision is a query passed up,
@@ -17,6 +18,15 @@ pub struct NameKey {
 }
 
 const _: () = assert!(size_of::<NameKey>() == 16);
+
+impl NameKey {
+    /// Returns the key of the name's records of one type.
+    #[inline(always)]
+    #[must_use]
+    pub fn of_type(self, qtype: u16) -> Self {
+        Self { low: self.low ^ u64::from(qtype), ..self }
+    }
+}
 
 /// Random start of both lanes; as long-lived as the maps.
 pub type Seed = [u64; 2];

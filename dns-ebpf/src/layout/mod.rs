@@ -10,12 +10,13 @@ pub mod key;
 pub mod name_entry;
 pub mod outcome;
 pub mod remark;
+pub mod rendered;
 pub mod settings;
 pub mod zone;
 
 /// Version of everything in this module; stands in SETTINGS and in the path
 /// of the pins, so that agents of two versions never share a map.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// One octet of printable text. Its BTF integer is marked CHAR by the agent's
 /// build script, so that `bpftool map dump` prints an array of it as a string.
@@ -25,6 +26,10 @@ pub type Text = i8;
 pub mod maps {
     /// Hash of owner name -> [`super::name_entry::NameEntry`].
     pub const NAMES: &str = "NAMES";
+    /// Hash of owner name and type -> [`super::rendered::SmallAnswer`].
+    pub const ANSWERS: &str = "ANSWERS";
+    /// The same for longer ones: -> [`super::rendered::LargeAnswer`].
+    pub const LARGE_ANSWERS: &str = "LARGE_ANSWERS";
     /// Index -> [`super::zone::Zone`].
     pub const ZONES: &str = "ZONES";
     /// One [`super::settings::Settings`].
@@ -43,7 +48,8 @@ pub mod maps {
     /// One test only, and never pinned: how many replies were wrong.
     pub const WRONG: &str = "WRONG";
     /// All that are pinned.
-    pub const ALL: [&str; 7] = [NAMES, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS, REMARKS];
+    pub const ALL: [&str; 9] =
+        [NAMES, ANSWERS, LARGE_ANSWERS, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS, REMARKS];
 }
 
 /// Names of the programs.
@@ -99,6 +105,10 @@ pub mod left_out {
 
 /// Most entries of NAMES unless the agent sets another number at load.
 pub const NAMES_MAX: u32 = 262_144;
+/// Most entries of ANSWERS unless the agent sets another number at load.
+pub const ANSWERS_MAX: u32 = 262_144;
+/// Most entries of `LARGE_ANSWERS` unless the agent sets another number at load.
+pub const LARGE_ANSWERS_MAX: u32 = 65_536;
 /// Local addresses of each family that are answered for.
 pub const LOCAL_IPS: usize = 4;
 /// Entries of ZONES.
@@ -112,6 +122,10 @@ mod pod {
     unsafe impl aya::Pod for super::key::NameKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::name_entry::NameEntry {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::rendered::SmallAnswer {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::rendered::LargeAnswer {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::zone::Zone {}
     // SAFETY: as above.

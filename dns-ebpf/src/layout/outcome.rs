@@ -1,5 +1,7 @@
 //! Every way in which a packet for a local address can end.
 
+use crate::opaque::forget;
+
 /// How the datapath dealt with a packet.
 ///
 /// A packet that is not a UDP datagram to port 53 of a local address is not
@@ -11,8 +13,16 @@ pub enum Outcome {
     AnswerA,
     /// Answered with AAAA records.
     AnswerAaaa,
-    /// Answered with records of another type.
-    AnswerOther,
+    /// Answered with SRV records.
+    AnswerSrv,
+    /// Answered with PTR records.
+    AnswerPtr,
+    /// Answered with a CNAME record, which was asked for.
+    AnswerCname,
+    /// Answered with TXT records.
+    AnswerTxt,
+    /// Answered with the SOA record.
+    AnswerSoa,
     /// Answered: the name exists without A records.
     NodataA,
     /// Answered: the name exists without AAAA records.
@@ -35,6 +45,10 @@ pub enum Outcome {
     AgentOnly,
     /// Passed up: a type that is left to the agent.
     OtherType,
+    /// Passed up: the records are spelled in lower case, and the query is not.
+    OddSpelling,
+    /// Passed up: the reply is longer than the client takes.
+    TooLong,
     /// Passed up: the entry or its zone was being replaced, or the entry belongs
     /// to a name with the same key.
     Unsure,
@@ -52,7 +66,7 @@ pub enum Outcome {
 }
 
 /// Number of outcomes.
-pub const OUTCOMES: u32 = 19;
+pub const OUTCOMES: u32 = 25;
 
 /// Entries of COUNTERS: every outcome for each family.
 pub const COUNTERS: u32 = 2 * OUTCOMES;
@@ -68,7 +82,11 @@ impl Outcome {
     pub const ALL: [Self; OUTCOMES as usize] = [
         Self::AnswerA,
         Self::AnswerAaaa,
-        Self::AnswerOther,
+        Self::AnswerSrv,
+        Self::AnswerPtr,
+        Self::AnswerCname,
+        Self::AnswerTxt,
+        Self::AnswerSoa,
         Self::NodataA,
         Self::NodataAaaa,
         Self::NodataOther,
@@ -79,6 +97,8 @@ impl Outcome {
         Self::NotInMap,
         Self::AgentOnly,
         Self::OtherType,
+        Self::OddSpelling,
+        Self::TooLong,
         Self::Unsure,
         Self::Changing,
         Self::Silent,
@@ -92,7 +112,11 @@ impl Outcome {
         match self {
             Self::AnswerA => "answer_a",
             Self::AnswerAaaa => "answer_aaaa",
-            Self::AnswerOther => "answer_other",
+            Self::AnswerSrv => "answer_srv",
+            Self::AnswerPtr => "answer_ptr",
+            Self::AnswerCname => "answer_cname",
+            Self::AnswerTxt => "answer_txt",
+            Self::AnswerSoa => "answer_soa",
             Self::NodataA => "nodata_a",
             Self::NodataAaaa => "nodata_aaaa",
             Self::NodataOther => "nodata_other",
@@ -103,6 +127,8 @@ impl Outcome {
             Self::NotInMap => "not_in_map",
             Self::AgentOnly => "agent_only",
             Self::OtherType => "other_type",
+            Self::OddSpelling => "odd_spelling",
+            Self::TooLong => "too_long",
             Self::Unsure => "unsure",
             Self::Changing => "changing",
             Self::Silent => "silent",
@@ -110,6 +136,16 @@ impl Outcome {
             Self::NoRoom => "no_room",
             Self::Impossible => "impossible",
         }
+    }
+
+    /// Returns the same as something that the verifier does not know: it would go
+    /// through the rest of the program once for each. `witness` as in [`forget`].
+    #[inline(always)]
+    #[must_use]
+    pub fn hidden(self, witness: u64) -> Self {
+        let number = forget(self as u64, witness) as u32;
+        // SAFETY: the number is still that of the outcome.
+        unsafe { core::mem::transmute::<u32, Self>(number) }
     }
 
     /// Says whether the datapath answered, rather than passed the packet up.

@@ -4,8 +4,8 @@ use crate::{opaque::octet, packet::Packet};
 
 /// Octets that are added in a round.
 const BLOCK: u64 = 32;
-/// Most rounds: 1,024 octets.
-const BLOCKS: u64 = 32;
+/// Most rounds: 1,280 octets.
+const BLOCKS: u64 = 40;
 
 /// Adds the two halves of a word: sums of 2^31 of them do not overflow.
 #[inline(always)]
@@ -17,7 +17,7 @@ fn halves(word: u64) -> u64 {
 ///
 /// Returns the one's complement sum of the `length` octets from `start`, in the
 /// machine's byte order, to be folded. None when they are not in the packet, or
-/// more than 1,024.
+/// more than 1,280.
 #[inline(never)]
 pub fn sum(packet: Packet, start: u64, length: u64) -> Option<u64> {
     let cursor = packet.cursor(start);
@@ -33,7 +33,7 @@ pub fn sum(packet: Packet, start: u64, length: u64) -> Option<u64> {
         sum += halves(block.get::<u64, 16>()) + halves(block.get::<u64, 24>());
         n += 1;
     }
-    let rest = packet.cursor(octet(start) + (length & 1023 & !(BLOCK - 1)));
+    let rest = packet.cursor(octet(start) + (length & 2047 & !(BLOCK - 1)));
     let words = (length & (BLOCK - 1)) / 8;
     let mut n = 0;
     while n < BLOCK / 8 && n < words {

@@ -7,7 +7,7 @@
 
 use crate::{
     layout::settings::Settings,
-    opaque::{forget, octet, ten_bits},
+    opaque::{eleven_bits, forget, octet},
     packet::Packet,
     wire::checksum,
 };
@@ -172,7 +172,7 @@ fn turn_v6(packet: Packet, message_length: u64) -> Option<()> {
     // length and its protocol.
     let pseudo = u64::from(udp_length.to_be()) + u64::from(17u16.to_be());
     // How the length came about does not matter to the verifier any more.
-    let summed = ten_bits(forget(40 + message_length, u64::from(udp_length)));
+    let summed = eleven_bits(forget(40 + message_length, u64::from(udp_length)));
     let sum = pseudo + checksum::sum(packet, 22, summed)?;
     // 0 would mean that there is none.
     let sum = match !checksum::fold(sum) {

@@ -16,8 +16,12 @@ pub mod record_type {
     pub const A: u16 = 1;
     /// Name server (RFC 1035 3.3.11).
     pub const NS: u16 = 2;
+    /// Canonical name (RFC 1035 3.3.1).
+    pub const CNAME: u16 = 5;
     /// Start of authority (RFC 1035 3.3.13).
     pub const SOA: u16 = 6;
+    /// Domain name pointer (RFC 1035 3.3.12).
+    pub const PTR: u16 = 12;
     /// Text (RFC 1035 3.3.14).
     pub const TXT: u16 = 16;
     /// IPv6 address (RFC 3596).

@@ -29,6 +29,18 @@ pub struct Query {
     pub edns: Option<Edns>,
 }
 
+impl Query {
+    /// Returns the most octets of a message that the client takes: 512, or what
+    /// its OPT says if that is more (RFC 1035 4.2.1, RFC 6891 6.2.3).
+    #[inline(always)]
+    pub fn most(&self) -> u64 {
+        const LEAST: u64 = 512;
+        let Some(Edns { head }) = self.edns else { return LEAST };
+        let [_, _, _, high, low, ..] = head.to_ne_bytes();
+        u64::from(u16::from_be_bytes([high, low])).max(LEAST)
+    }
+}
+
 /// What of an OPT record the reply echoes.
 #[derive(Clone, Copy)]
 pub struct Edns {

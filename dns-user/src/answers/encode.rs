@@ -135,6 +135,16 @@ pub(super) fn build_sections<R: Write>(
     writer.octets
 }
 
+/// Returns what follows `question` in the shortest response with these records.
+pub(super) fn build_body<R: Write>(question: &[u8], sections: [&[R]; 3]) -> Vec<u8> {
+    let mut writer = Writer { octets: vec![0; HEADER], places: Some(HashMap::new()) };
+    writer.write_question(question);
+    for record in sections.into_iter().flatten() {
+        record.write(&mut writer);
+    }
+    writer.octets.split_off(HEADER + question.len())
+}
+
 impl Write for Record {
     fn full_length(&self) -> usize {
         let name = |name: &Name| name.octets().len();

@@ -10,6 +10,7 @@ mod elsewhere;
 mod encode;
 mod outside;
 mod query;
+mod rendered;
 #[cfg(test)]
 mod replay;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod tests;
 pub use elsewhere::{Elsewhere, Provenance};
 pub use encode::build_servfail;
 pub use outside::Pending;
+pub use rendered::render;
 
 use crate::{
     cluster::{Cluster, Found},

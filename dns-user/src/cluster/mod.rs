@@ -5,6 +5,7 @@
 mod candidates;
 mod lookup;
 mod name;
+mod questions;
 mod reply;
 mod reverse;
 #[cfg(test)]
@@ -14,12 +15,13 @@ mod view;
 use std::{collections::BTreeMap, iter};
 
 pub use name::{Name, is_in_zone};
+pub use questions::{fixed_questions, service_questions};
 pub use reply::{Found, Outside, Record, RecordData, Reply};
 
 use crate::{
     corefile::{Cause, ClusterSettings, LeftZone, REVERSE_ROOTS, ZoneSettings},
     index::Index,
-    message::Question,
+    message::{CLASS_IN, NOERROR, Question},
     objects::ObjectName,
     records::{NameKind, NameRecords, Table, endpoint_name, namespace_owner_name, owner_name},
 };
@@ -102,7 +104,10 @@ pub fn service_names(
     for candidate in &candidates.items {
         match candidate.host {
             Host::Alias(_) => own.kind = NameKind::Alias,
-            Host::Address(ip) => own.add(ip),
+            Host::Address(ip) => {
+                own.add(ip);
+                own.has_ports |= candidate.port.is_some();
+            }
         }
         if let (Host::Address(ip), Some(endpoint)) = (candidate.host, candidate.endpoint) {
             own.kind = NameKind::Headless;
@@ -112,6 +117,7 @@ pub fn service_names(
                 NameRecords::without(name.unwrap_or_default(), NameKind::Endpoint)
             });
             records.add(ip);
+            records.has_ports |= candidate.port.is_some();
         }
     }
     if endpoints.remove(&None).is_some() {
@@ -119,6 +125,23 @@ pub fn service_names(
         own.kind = NameKind::ClusterIp;
     }
     iter::once(own).chain(endpoints.into_values()).collect()
+}
+
+/// Returns the records of a name, if it has some of that type and only the objects
+/// decide which. The name is in lower case.
+pub fn records_of(
+    index: &Index,
+    settings: &ClusterSettings,
+    name: &Name,
+    qtype: u16,
+) -> Option<Reply> {
+    // Only in SOA records, which are not answers of that kind.
+    const SERIAL: u32 = 0;
+    let question = Question { name: name.octets(), qtype, qclass: CLASS_IN, octets: &[] };
+    match lookup::lookup(View { index, settings }, SERIAL, &question, false)? {
+        Found::Reply(reply) if reply.rcode == NOERROR && !reply.answers.is_empty() => Some(reply),
+        Found::Reply(_) | Found::Outside(_) | Found::Elsewhere => None,
+    }
 }
 
 /// Returns what the kernel holds for a Namespace's name.

@@ -18,7 +18,7 @@ impl Name {
 
     /// Reads text with dots between labels, with or without a final one. None for
     /// names with anything but letters, digits, `-` and `_`.
-    pub(super) fn from_text(text: &str) -> Option<Self> {
+    pub fn from_text(text: &str) -> Option<Self> {
         Self::join(text.strip_suffix('.').unwrap_or(text), b"\0")
     }
 

@@ -31,6 +31,21 @@ pub(super) fn address(labels: &[&[u8]]) -> Option<IpAddr> {
     (ip.is_ipv4() || !is_v4).then_some(ip)
 }
 
+/// Returns the name that stands for an address (RFC 1035 3.5, RFC 3596 2.5), without
+/// a final dot.
+pub(super) fn owner_name(ip: IpAddr) -> String {
+    let reversed = |octets: &[u8], labels: &dyn Fn(u8) -> String| -> String {
+        octets.iter().rev().map(|octet| labels(*octet)).collect()
+    };
+    match ip {
+        IpAddr::V4(ip) => reversed(&ip.octets(), &|octet| format!("{octet}.")) + "in-addr.arpa",
+        IpAddr::V6(ip) => {
+            let nibbles = |octet| format!("{:x}.{:x}.", octet & 15, octet >> 4);
+            reversed(&ip.octets(), &nibbles) + "ip6.arpa"
+        }
+    }
+}
+
 /// Returns the names that an address has, each once.
 pub(super) fn names(view: View<'_>, ip: IpAddr) -> Result<Vec<Name>, Failure> {
     let zone = Name::from_text(&view.settings.zone).ok_or(Failure::Unknown)?;
@@ -64,7 +79,7 @@ pub(super) fn names(view: View<'_>, ip: IpAddr) -> Result<Vec<Name>, Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::address;
+    use super::{address, owner_name};
 
     #[test]
     fn addresses_are_read_as_coredns_does() {
@@ -86,6 +101,8 @@ mod tests {
             let labels: Vec<_> = name.split('.').map(str::as_bytes).collect();
             assert_eq!(address(&labels), expect.map(|ip| ip.parse().unwrap()), "{name}");
         }
+        assert_eq!(owner_name("10.96.0.1".parse().unwrap()), "1.0.96.10.in-addr.arpa");
+        assert_eq!(owner_name("fd00::1".parse().unwrap()), nibbles);
         assert_eq!(address(&[b"1.0", b"96", b"10", b"in-addr", b"arpa"]), None);
     }
 }

@@ -1,6 +1,9 @@
 //! Records and zones in the form in which the maps hold them.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    iter,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use anyhow::{Context as _, Result};
 
@@ -10,13 +13,14 @@ use dns_ebpf::{
         LAYOUT_VERSION, LOCAL_IPS, Text,
         key::{self, NameKey, Seed},
         name_entry::{NAME_OCTETS, NameEntry, POOL_OCTETS, V4_MAX, V6_MAX, flags},
+        rendered::{self, BLOCK, Rendered, body_start},
         settings::Settings,
         zone::{self, SOA_OCTETS, SUFFIX_WORDS, ZONE_NAME_OCTETS, Zone},
     },
     wire::name::fold,
 };
 
-use crate::records::{ClusterZone, NameKind, NameRecords};
+use crate::records::{Answer, AnswerKey, ClusterZone, NameKind, NameRecords};
 
 /// SOA timers of CoreDNS's `kubernetes` plugin, in seconds.
 const SOA_REFRESH_S: u32 = 7200;
@@ -85,7 +89,7 @@ pub fn name_entry(
     let key = name_key(&records.name, seed)?;
     let mut entry = NameEntry {
         generation,
-        flags: name_flags(records.kind),
+        flags: name_flags(records),
         v4_count: 0,
         v6_count: 0,
         dot: as_text(b'.'),
@@ -105,16 +109,78 @@ pub fn name_entry(
     Some((key, entry))
 }
 
-/// What only user space knows.
-const fn name_flags(kind: NameKind) -> u16 {
-    match kind {
+/// What NAMES does not say.
+const fn name_flags(records: &NameRecords) -> u16 {
+    let ports = if records.has_ports { flags::HAS_PORTS } else { 0 };
+    let kind = match records.kind {
         NameKind::Apex => flags::EMPTY | flags::APEX,
         NameKind::Empty => flags::EMPTY,
-        NameKind::ClusterIp | NameKind::Endpoint => flags::HAS_PORTS,
-        NameKind::Headless => flags::HAS_PORTS | flags::HAS_ALL_CHILDREN,
+        NameKind::ClusterIp | NameKind::Endpoint => 0,
+        NameKind::Headless => flags::HAS_ALL_CHILDREN,
         NameKind::Alias => flags::AGENT_ONLY | flags::HAS_ALL_CHILDREN,
         NameKind::Unknown => flags::AGENT_ONLY,
+    };
+    kind | ports
+}
+
+/// Returns the key in ANSWERS and `LARGE_ANSWERS`; None as in [`wire_name`].
+pub fn answer_key(key: &AnswerKey, seed: Seed) -> Option<NameKey> {
+    Some(name_key(&key.name, seed)?.of_type(key.qtype))
+}
+
+/// Returns the key and the value of that size for an answer that depends on the
+/// zone with index `zone`; None when it does not fit. `generation` as in
+/// [`name_entry`].
+pub fn answer<const OCTETS: usize>(
+    answer: &Answer,
+    seed: Seed,
+    zone: u32,
+    generation: u32,
+) -> Option<(NameKey, Rendered<OCTETS>)> {
+    let key = answer_key(&answer.key, seed)?;
+    let text = [".", &answer.key.name].concat();
+    // The name on the wire ends in the root.
+    let start = usize::try_from(body_start(text.len() as u64 + 1)).ok()?;
+    let end = start + answer.body.len();
+    // What is read in the last block, but for what follows the octets, is in them.
+    let is_readable =
+        start + answer.body.len().next_multiple_of(BLOCK) <= OCTETS + size_of::<u64>();
+    if answer.body.len() < size_of::<u64>() || end > OCTETS || !is_readable {
+        return None;
     }
+    let mut octets = [0; OCTETS];
+    let body = text.bytes().chain(iter::repeat(0)).take(start).chain(answer.body.iter().copied());
+    for (place, octet) in octets.iter_mut().zip(body) {
+        *place = as_text(octet);
+    }
+    let [answers, additionals] = answer.counts;
+    let value = Rendered {
+        generation,
+        qtype: answer.key.qtype,
+        flags: if answer.is_lower_case { rendered::flags::LOWER_CASE } else { 0 },
+        answers,
+        authorities: 0,
+        additionals,
+        body_length: u16::try_from(answer.body.len()).ok()?,
+        octets,
+        zone,
+        generation_end: generation,
+    };
+    Some((key, value))
+}
+
+/// Returns the answer that a value of ANSWERS or `LARGE_ANSWERS` holds; None when it
+/// is none.
+pub fn stored_answer<const OCTETS: usize>(value: &Rendered<OCTETS>) -> Option<Answer> {
+    let name = text_to_string(value.octets.get(1..)?);
+    let start = usize::try_from(body_start(name.len() as u64 + 2)).ok()?;
+    let body = value.octets.get(start..start + usize::from(value.body_length))?;
+    Some(Answer {
+        key: AnswerKey { name, qtype: value.qtype },
+        counts: [value.answers, value.additionals],
+        body: body.iter().map(|octet| octet.cast_unsigned()).collect(),
+        is_lower_case: value.flags & rendered::flags::LOWER_CASE != 0,
+    })
 }
 
 /// Fills the pool: IPv4 addresses from its start, IPv6 from its end backwards.
@@ -243,6 +309,7 @@ mod tests {
             kind: NameKind::ClusterIp,
             a: (1..).map(v4).take(a).collect(),
             aaaa: (1..).map(v6).take(aaaa).collect(),
+            has_ports: true,
         }
     }
 

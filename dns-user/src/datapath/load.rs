@@ -14,6 +14,7 @@ use tracing::info;
 use super::{
     OBJECT,
     addresses::Addresses,
+    answers::Answers,
     epoch::EpochWriter,
     maps::{Counters, KernelAnswers, LeaseMap, Names, Zones},
     mode::Features,
@@ -63,7 +64,7 @@ pub struct Loaded {
     /// The programs; [`programs::ANSWER`] and [`programs::LOOPBACK`] are in the
     /// kernel already.
     pub ebpf: Ebpf,
-    /// NAMES and ZONES.
+    /// NAMES, ANSWERS and ZONES.
     pub answers: KernelAnswers,
     /// LEASE.
     pub lease: LeaseMap,
@@ -109,6 +110,11 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
     let answering = Loaded {
         answers: KernelAnswers::new(
             Names::new(take(&mut ebpf, maps::NAMES)?, seed)?,
+            Answers::new(
+                take(&mut ebpf, maps::ANSWERS)?,
+                take(&mut ebpf, maps::LARGE_ANSWERS)?,
+                seed,
+            )?,
             Zones::new(take(&mut ebpf, maps::ZONES)?)?,
             EpochWriter::new(take(&mut ebpf, maps::EPOCH)?)?,
         ),

@@ -15,10 +15,10 @@ use dns_ebpf::layout::{
 
 use tracing::warn;
 
-use super::{encode, epoch::EpochWriter, pins::Pins, remarks::Remarks};
+use super::{answers::Answers, encode, epoch::EpochWriter, pins::Pins, remarks::Remarks};
 use crate::{
     answers::Family,
-    records::{ClusterZone, NameRecords},
+    records::{Answer, AnswerKey, ClusterZone, NameRecords},
     store::AnswerStore,
 };
 
@@ -62,11 +62,7 @@ impl Names {
     }
 
     fn remove_key(&mut self, key: &NameKey) -> Result<()> {
-        match self.map.remove(key) {
-            Ok(()) => Ok(()),
-            Err(MapError::SyscallError(error)) if error.io_error.kind() == NotFound => Ok(()),
-            Err(error) => Err(error).context("cannot delete from NAMES"),
-        }
+        allow_absent(self.map.remove(key)).context("cannot delete from NAMES")
     }
 
     /// Returns what has to be written for these records; None when it is there
@@ -114,6 +110,15 @@ impl Names {
             self.remove_key(key)?;
         }
         Ok(strange.len())
+    }
+}
+
+/// Takes it for done when there was nothing to remove, which aya gives as an error
+/// of the system.
+pub(super) fn allow_absent(removed: Result<(), MapError>) -> Result<(), MapError> {
+    match removed {
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == NotFound => Ok(()),
+        removed => removed,
     }
 }
 
@@ -166,9 +171,10 @@ impl Zones {
     }
 }
 
-/// What the kernel answers: NAMES and ZONES.
+/// What the kernel answers from the objects: NAMES, ANSWERS and ZONES.
 pub struct KernelAnswers {
     names: Names,
+    answers: Answers,
     zones: Zones,
     epoch: EpochWriter,
     /// A name could not be written, so that NAMES stays marked as changing until
@@ -178,8 +184,8 @@ pub struct KernelAnswers {
 
 impl KernelAnswers {
     /// Takes the maps.
-    pub fn new(names: Names, zones: Zones, epoch: EpochWriter) -> Self {
-        Self { names, zones, epoch, lacks_names: false }
+    pub fn new(names: Names, answers: Answers, zones: Zones, epoch: EpochWriter) -> Self {
+        Self { names, answers, zones, epoch, lacks_names: false }
     }
 
     /// Returns the SOA serial of what is answered already; None for nothing.
@@ -219,6 +225,19 @@ impl AnswerStore for KernelAnswers {
         let removed = self.names.retain(keep);
         self.end_change();
         removed
+    }
+
+    fn put_answer(&mut self, answer: &Answer) -> Result<()> {
+        let AnswerKey { name, qtype } = &answer.key;
+        self.answers.put(answer).with_context(|| format!("records of {name}, type {qtype}"))
+    }
+
+    fn remove_answer(&mut self, key: &AnswerKey) -> Result<()> {
+        self.answers.remove(key)
+    }
+
+    fn retain_answers(&mut self, keep: &dyn Fn(&AnswerKey) -> bool) -> Result<usize> {
+        self.answers.retain(keep)
     }
 
     fn is_in_zone(&self, zone: &str) -> Result<bool> {
@@ -295,6 +314,8 @@ pub struct PinnedMaps {
     pub settings: Settings,
     /// NAMES.
     pub names: Names,
+    /// ANSWERS and `LARGE_ANSWERS`.
+    pub answers: Answers,
     /// ZONES.
     pub zones: Zones,
     /// LEASE.
@@ -311,6 +332,11 @@ impl PinnedMaps {
         let settings = pins.settings()?;
         Ok(Self {
             names: Names::new(pins.open(maps::NAMES)?, settings.seed)?,
+            answers: Answers::new(
+                pins.open(maps::ANSWERS)?,
+                pins.open(maps::LARGE_ANSWERS)?,
+                settings.seed,
+            )?,
             zones: Zones::new(pins.open(maps::ZONES)?)?,
             lease: LeaseMap::new(pins.open(maps::LEASE)?)?,
             counters: Counters::new(pins.open(maps::COUNTERS)?)?,

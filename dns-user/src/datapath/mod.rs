@@ -1,6 +1,7 @@
 //! The kernel's side as the agent sees it: programs, maps, links and pins.
 
 pub mod addresses;
+pub mod answers;
 pub mod attach;
 pub mod encode;
 pub mod epoch;

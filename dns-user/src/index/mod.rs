@@ -193,6 +193,16 @@ impl Index {
         entries.filter_map(|entry| entry.service.as_ref())
     }
 
+    /// Returns the names of all Services that are there, or that slices are of, in no
+    /// order.
+    pub fn service_names(&self) -> impl Iterator<Item = ObjectName> {
+        self.namespaces.iter().flat_map(|(namespace, contents)| {
+            let named =
+                |name: &String| ObjectName { namespace: namespace.clone(), name: name.clone() };
+            contents.services.keys().map(named)
+        })
+    }
+
     /// Returns the Services that have a clusterIP, in the order of their names.
     pub fn services_by_ip(&self, ip: IpAddr) -> impl Iterator<Item = &Service> {
         self.cluster_ips.objects(ip).filter_map(|name| self.service(name))

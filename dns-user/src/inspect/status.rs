@@ -24,6 +24,8 @@ struct Status {
     local_ips: Vec<IpAddr>,
     zones: Vec<ZoneStatus>,
     names: usize,
+    /// Records of other types than A and AAAA, by name and type.
+    answers: usize,
     /// Such as which zone is left to CoreDNS, and why.
     remarks: Vec<String>,
     lease: LeaseStatus,
@@ -86,6 +88,7 @@ fn read(pins: &Pins) -> Result<Status> {
             })
             .collect(),
         names: maps.names.entries().count(),
+        answers: maps.answers.all()?.len(),
         remarks: maps.remarks.all()?,
         lease: LeaseStatus {
             agent_alive: lease.alive_until_ns > now_ns,
@@ -114,7 +117,8 @@ fn link_name(ifindex: u32) -> Option<String> {
 }
 
 fn text(status: &Status) -> String {
-    let Status { layout_version, local_ips, zones, names, remarks, lease, links, packets } = status;
+    let Status { layout_version, local_ips, zones, names, answers, remarks, lease, links, packets } =
+        status;
     let mut text = String::new();
     let ips: Vec<_> = local_ips.iter().map(ToString::to_string).collect();
     let mut line = |what: &str, value: String| {
@@ -127,6 +131,7 @@ fn text(status: &Status) -> String {
         line("zone", format!("{name}. ttl {ttl_s} s, serial {serial}"));
     }
     line("names", names.to_string());
+    line("answers", answers.to_string());
     for remark in remarks {
         line("remark", remark.clone());
     }

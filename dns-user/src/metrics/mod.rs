@@ -31,7 +31,10 @@ use crate::{
     cluster::{Cluster, is_in_zone},
     datapath::maps::Count,
     health::Health,
-    message::{Header, NOERROR, NXDOMAIN, Question, TYPE_A, TYPE_AAAA},
+    message::{
+        Header, NOERROR, NXDOMAIN, Question, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_PTR, TYPE_SOA,
+        TYPE_SRV, TYPE_TXT,
+    },
     objects::Kind,
     source::SourceCounters,
 };
@@ -315,12 +318,17 @@ pub fn server_label(address: SocketAddr) -> Arc<String> {
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Returns RCODE and QTYPE of the queries that ended so, if the datapath answered
-/// them. It does not tell types other than A and AAAA apart.
+/// them. It does not tell all types apart that a name may lack.
 fn answered(outcome: Outcome) -> Option<(u16, Option<u16>)> {
     Some(match outcome {
         Outcome::AnswerA | Outcome::NodataA => (NOERROR, Some(TYPE_A)),
         Outcome::AnswerAaaa | Outcome::NodataAaaa => (NOERROR, Some(TYPE_AAAA)),
-        Outcome::AnswerOther | Outcome::NodataOther => (NOERROR, None),
+        Outcome::AnswerSrv => (NOERROR, Some(TYPE_SRV)),
+        Outcome::AnswerPtr => (NOERROR, Some(TYPE_PTR)),
+        Outcome::AnswerCname => (NOERROR, Some(TYPE_CNAME)),
+        Outcome::AnswerTxt => (NOERROR, Some(TYPE_TXT)),
+        Outcome::AnswerSoa => (NOERROR, Some(TYPE_SOA)),
+        Outcome::NodataOther => (NOERROR, None),
         Outcome::NxdomainA => (NXDOMAIN, Some(TYPE_A)),
         Outcome::NxdomainAaaa => (NXDOMAIN, Some(TYPE_AAAA)),
         Outcome::NxdomainOther => (NXDOMAIN, None),

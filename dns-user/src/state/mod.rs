@@ -2,6 +2,7 @@
 //! event: `index -> records -> table -> changes`.
 
 use std::{
+    collections::BTreeSet,
     mem,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
@@ -9,13 +10,16 @@ use std::{
 use tracing::{info, warn};
 
 use crate::{
-    cluster::{Cluster, fixed_names, namespace_name, service_names},
+    answers,
+    cluster::{
+        Cluster, fixed_names, fixed_questions, namespace_name, service_names, service_questions,
+    },
     corefile::{
         Cause, ClusterSettings, DEFAULT_ZONE, LeftZone, WantedPods, ZoneSettings, cluster_zone,
     },
     index::{Index, Step, Touched},
     objects::{Event, Kind},
-    records::{Change, ClusterZone, Table, namespace_owner_name, owner_name},
+    records::{AnswerKey, Change, ClusterZone, Table, namespace_owner_name, owner_name},
 };
 
 /// Objects that are taken in at a time: queries wait for so many at most.
@@ -136,10 +140,14 @@ impl State {
             }
             let mut cluster = self.write();
             let mut touched_now = Touched::default();
+            let was_sound = decides_addresses(&cluster.index);
             for step in some {
                 touched_now.extend(cluster.index.apply_step(step));
             }
             update(&mut cluster, &touched_now, changes);
+            if decides_addresses(&cluster.index) != was_sound {
+                update_all_answers(&mut cluster, changes);
+            }
             drop(cluster);
             touched.extend(touched_now);
         }
@@ -182,13 +190,20 @@ impl State {
             cluster.index.forget_pods();
         }
         cluster.settings = Some(settings);
-        let Some(table) = table else { return };
+        let Some(table) = table else {
+            // Their TTLs, or the zones of addresses, may be others.
+            update_all_answers(&mut cluster, changes);
+            return;
+        };
         changes.extend(cluster.table.set_zone(None));
-        let old = mem::replace(&mut cluster.table, table).names;
-        let new = &cluster.table.names;
-        let gone = old.into_keys().filter(|name| !new.contains_key(name));
+        let old = mem::replace(&mut cluster.table, table);
+        let Table { names, answers, .. } = &cluster.table;
+        let gone = old.answers.into_keys().filter(|key| !answers.contains_key(key));
+        changes.extend(gone.map(Change::RemoveAnswer));
+        let gone = old.names.into_keys().filter(|name| !names.contains_key(name));
         changes.extend(gone.map(Change::Remove));
-        changes.extend(new.values().map(|records| Change::Put(Arc::clone(records))));
+        changes.extend(names.values().map(|records| Change::Put(Arc::clone(records))));
+        changes.extend(answers.values().map(|answer| Change::PutAnswer(Arc::clone(answer))));
     }
 
     /// Reads the Corefile of now. One that does not parse, or that is gone, leaves
@@ -249,11 +264,46 @@ fn update(cluster: &mut Cluster, touched: &Touched, changes: &mut Vec<Change>) {
             changes.extend(table.replace(&owner, names));
         }
     }
+    let mut asked = BTreeSet::new();
     for service in &touched.services {
         if let Some(owner) = owner_name(service, &settings.zone) {
             changes.extend(table.replace(&owner, service_names(index, settings, service)));
         }
+        asked.extend(table.ask(service, service_questions(index, settings, service)));
     }
+    update_answers(index, settings, table, asked, changes);
+}
+
+/// Whether which names an address has depends on well-formed objects alone.
+fn decides_addresses(index: &Index) -> [bool; 2] {
+    [Kind::Service, Kind::EndpointSlice].map(|kind| index.is_sound(kind))
+}
+
+/// Brings answers to what the objects are now.
+fn update_answers(
+    index: &Index,
+    settings: &ClusterSettings,
+    table: &mut Table,
+    asked: BTreeSet<AnswerKey>,
+    changes: &mut Vec<Change>,
+) {
+    for key in asked {
+        let answer = answers::render(index, settings, &key);
+        changes.extend(table.set_answer(key, answer));
+    }
+}
+
+/// The same for all of them.
+fn update_all_answers(cluster: &mut Cluster, changes: &mut Vec<Change>) {
+    let Cluster { index, settings: Some(ZoneSettings::Answered(settings)), table } = cluster else {
+        return;
+    };
+    let mut asked = fixed_questions(settings);
+    for service in index.service_names() {
+        asked.extend(table.ask(&service, service_questions(index, settings, &service)));
+    }
+    asked.extend(table.answers.keys().cloned());
+    update_answers(index, settings, table, asked, changes);
 }
 
 /// Returns the table of all objects, without its zone.
@@ -269,6 +319,11 @@ fn whole(index: &Index, settings: &ClusterSettings) -> Table {
             table.replace(&owner, names);
         }
     }
+    let mut asked = fixed_questions(settings);
+    for service in index.service_names() {
+        asked.extend(table.ask(&service, service_questions(index, settings, &service)));
+    }
+    update_answers(index, settings, &mut table, asked, &mut Vec::new());
     table
 }
 

@@ -4,7 +4,7 @@ use super::State;
 use crate::{
     corefile::ZoneSettings,
     objects::{
-        Event, Kind, Object,
+        Event, Kind, Object, Unusable,
         builders::{mk_config_map, mk_name, mk_namespace, mk_service, mk_slice},
     },
     records::Change,
@@ -21,6 +21,7 @@ fn show(changes: Vec<Change>) -> Vec<String> {
         Change::Zone(_) => true,
         Change::Put(records) => is_own(&records.name),
         Change::Remove(name) => is_own(name),
+        Change::PutAnswer(_) | Change::RemoveAnswer(_) => false,
     };
     let show_one = |change| match change {
         Change::Zone(None) => "zone".to_owned(),
@@ -31,8 +32,26 @@ fn show(changes: Vec<Change>) -> Vec<String> {
             format!("+{} {}", records.name, all.join(","))
         }
         Change::Remove(name) => format!("-{name}"),
+        other => format!("{other:?}"),
     };
     changes.into_iter().filter(is_shown).map(show_one).collect()
+}
+
+/// Returns the changes of answers of other types, as text.
+fn show_answers(changes: Vec<Change>) -> Vec<String> {
+    let is_answer =
+        |change: &Change| matches!(change, Change::PutAnswer(_) | Change::RemoveAnswer(_));
+    let mut shown: Vec<_> = changes
+        .into_iter()
+        .filter(is_answer)
+        .map(|change| match change {
+            Change::PutAnswer(answer) => format!("+{} {}", answer.key.name, answer.key.qtype),
+            Change::RemoveAnswer(key) => format!("-{} {}", key.name, key.qtype),
+            other => format!("{other:?}"),
+        })
+        .collect();
+    shown.sort();
+    shown
 }
 
 fn apply(state: &mut State, object: Object, now_s: u32) -> Vec<String> {
@@ -210,4 +229,50 @@ fn a_first_corefile_that_does_not_parse_leaves_all_to_coredns() {
     assert_eq!(state.apply(event, 100), []);
     assert!(matches!(state.settings(), Some(ZoneSettings::Forwarded(_))));
     assert_eq!(apply(&mut state, mk_config_map(PLAIN), 101), ["zone a.org 30 0"]);
+}
+
+const REVERSE: &str =
+    ". {\n kubernetes cluster.local in-addr.arpa {\n ttl 30\n fallthrough in-addr.arpa\n }\n}";
+
+/// SRV, PTR and CNAME records follow the objects, whoever else has a part in them.
+#[test]
+fn answers_of_other_types_follow_the_objects() {
+    let mut state = mk_state();
+    let mut apply = |event| show_answers(state.apply(event, 200));
+    assert!(apply(Event::Apply(mk_config_map(REVERSE))).is_empty());
+    let own = "web.prod.svc.cluster.local";
+    let changes = apply(Event::Apply(mk_service("prod/web", "10.96.1.1")));
+    assert!(changes.contains(&format!("+{own} 33")), "{changes:?}");
+    assert!(changes.contains(&"+1.1.96.10.in-addr.arpa 12".to_owned()), "{changes:?}");
+    let changes = apply(Event::Apply(mk_slice("prod/web-1", "web", "10.244.0.1")));
+    assert_eq!(changes, ["+1.0.244.10.in-addr.arpa 12"]);
+    let changes = apply(Event::Apply(mk_slice("prod/api-1", "api", "10.244.0.1")));
+    assert_eq!(changes, ["+1.0.244.10.in-addr.arpa 12"], "another name for it");
+    let changes = apply(Event::Delete(Kind::EndpointSlice, mk_name("prod/web-1")));
+    assert_eq!(changes, ["+1.0.244.10.in-addr.arpa 12"], "a name less");
+    let changes = apply(Event::Delete(Kind::EndpointSlice, mk_name("prod/api-1")));
+    assert_eq!(changes, ["-1.0.244.10.in-addr.arpa 12"]);
+    let changes = apply(Event::Apply(mk_service("prod/web", "10.96.1.2")));
+    assert!(changes.contains(&"-1.1.96.10.in-addr.arpa 12".to_owned()), "{changes:?}");
+    assert!(changes.contains(&"+2.1.96.10.in-addr.arpa 12".to_owned()), "{changes:?}");
+    let changes = apply(Event::Delete(Kind::Namespace, mk_name("/prod")));
+    assert!(changes.contains(&format!("-{own} 33")), "{changes:?}");
+    assert!(!changes.iter().any(|it| it.contains("arpa")), "PTR does not ask for Namespaces");
+}
+
+/// While a slice cannot be read, any address may have one more name.
+#[test]
+fn a_malformed_slice_leaves_names_of_addresses_open() {
+    let mut state = mk_state();
+    state.apply(Event::Apply(mk_config_map(REVERSE)), 200);
+    state.apply(Event::Apply(mk_slice("prod/web-1", "web", "10.244.0.1")), 200);
+    let mark = Unusable {
+        kind: Kind::EndpointSlice,
+        name: mk_name("prod/api-1"),
+        service: Some("api".to_owned()),
+    };
+    let changes = state.apply(Event::Apply(Object::Unusable(mark)), 200);
+    assert_eq!(show_answers(changes), ["-1.0.244.10.in-addr.arpa 12"]);
+    let gone = Event::Delete(Kind::EndpointSlice, mk_name("prod/api-1"));
+    assert_eq!(show_answers(state.apply(gone, 200)), ["+1.0.244.10.in-addr.arpa 12"]);
 }

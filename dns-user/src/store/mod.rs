@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 use tracing::{debug, error};
 
-use crate::records::{Change, ClusterZone, NameRecords, Table};
+use crate::records::{Answer, AnswerKey, Change, ClusterZone, NameRecords, Table};
 
 /// Where answers are installed; stands where the kernel stands.
 pub trait AnswerStore {
@@ -16,6 +16,13 @@ pub trait AnswerStore {
     fn remove(&mut self, name: &str) -> Result<()>;
     /// Removes every name that `keep` refuses; returns how many.
     fn retain(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<usize>;
+    /// Installs records of one type, in place of any older ones; removes these when
+    /// the new ones do not fit.
+    fn put_answer(&mut self, answer: &Answer) -> Result<()>;
+    /// Removes records of one type; not an error when there are none.
+    fn remove_answer(&mut self, key: &AnswerKey) -> Result<()>;
+    /// Removes all records of one type that `keep` refuses; returns how many times.
+    fn retain_answers(&mut self, keep: &dyn Fn(&AnswerKey) -> bool) -> Result<usize>;
     /// Says whether the zone of all names has that name, whatever else it has.
     fn is_in_zone(&self, zone: &str) -> Result<bool>;
     /// Sets the zone of all names. Without one no name is answered.
@@ -27,6 +34,8 @@ pub struct Store<S> {
     answers: S,
     /// Names whose last change failed; tried again by [`Self::retry`].
     failed: BTreeSet<String>,
+    /// The same of answers. That one is not there denies nothing.
+    failed_answers: BTreeSet<AnswerKey>,
     /// The zone as the table has it.
     zone: Option<ClusterZone>,
     zone_failed: bool,
@@ -47,6 +56,7 @@ impl<S: AnswerStore> Store<S> {
         Self {
             answers,
             failed: BTreeSet::new(),
+            failed_answers: BTreeSet::new(),
             zone: None,
             zone_failed: false,
             pause: 0,
@@ -64,8 +74,13 @@ impl<S: AnswerStore> Store<S> {
         }
         let removed = self.answers.retain(&|name| table.names.contains_key(name))?;
         debug!(removed, wanted = table.names.len(), "reconciling the kernel's names");
+        let removed = self.answers.retain_answers(&|key| table.answers.contains_key(key))?;
+        debug!(removed, wanted = table.answers.len(), "reconciling the kernel's answers");
         for records in table.names.values() {
             self.put(records);
+        }
+        for answer in table.answers.values() {
+            self.put_answer(answer);
         }
         self.set_zone(table.zone.as_ref());
         Ok(())
@@ -77,6 +92,8 @@ impl<S: AnswerStore> Store<S> {
             match change {
                 Change::Put(records) => self.put(records),
                 Change::Remove(name) => self.remove(name),
+                Change::PutAnswer(answer) => self.put_answer(answer),
+                Change::RemoveAnswer(key) => self.remove_answer(key),
                 Change::Zone(zone) => self.set_zone(zone.as_ref()),
             }
         }
@@ -97,6 +114,13 @@ impl<S: AnswerStore> Store<S> {
                 None => self.remove(&name),
             }
         }
+        let keys: Vec<_> = self.failed_answers.iter().take(RETRIES_MAX).cloned().collect();
+        for key in keys {
+            match table.answers.get(&key) {
+                Some(answer) => self.put_answer(answer),
+                None => self.remove_answer(&key),
+            }
+        }
         if self.zone_failed {
             self.install_zone();
         }
@@ -105,10 +129,10 @@ impl<S: AnswerStore> Store<S> {
         self.pause = self.last_pause;
     }
 
-    /// Returns how many changes, of names or of the zone, are owed to the kernel.
+    /// Returns how many changes, of names, answers or the zone, are owed to the kernel.
     /// Queries for such names are answered in user space.
     pub fn owed(&self) -> usize {
-        self.failed.len() + usize::from(self.zone_failed)
+        self.failed.len() + self.failed_answers.len() + usize::from(self.zone_failed)
     }
 
     fn put(&mut self, records: &NameRecords) {
@@ -133,6 +157,31 @@ impl<S: AnswerStore> Store<S> {
             self.owe(name);
         } else {
             self.settle(name);
+        }
+    }
+
+    fn put_answer(&mut self, answer: &Answer) {
+        if let Err(reason) = self.answers.put_answer(answer) {
+            if self.failed_answers.is_empty() {
+                let AnswerKey { name, qtype } = &answer.key;
+                error!(name, qtype, "{reason:#}; it, and more, may be answered in user space");
+            }
+            self.failed_answers.insert(answer.key.clone());
+            // Rather no answer than an old one.
+            if let Err(reason) = self.answers.remove_answer(&answer.key) {
+                error!(name = answer.key.name, "{reason:#}; trying again");
+            }
+        } else {
+            self.failed_answers.remove(&answer.key);
+        }
+    }
+
+    fn remove_answer(&mut self, key: &AnswerKey) {
+        if let Err(reason) = self.answers.remove_answer(key) {
+            error!(name = key.name, qtype = key.qtype, "{reason:#}; trying again");
+            self.failed_answers.insert(key.clone());
+        } else {
+            self.failed_answers.remove(key);
         }
     }
 

@@ -11,12 +11,14 @@ use std::{
 use anyhow::{Result, ensure};
 
 use super::{AnswerStore, Store};
-use crate::records::{Change, ClusterZone, NameKind, NameRecords, Table};
+use crate::records::{Answer, AnswerKey, Change, ClusterZone, NameKind, NameRecords, Table};
 
 /// What is installed: name -> last octet of its address.
 #[derive(Clone, Default)]
 struct Installed {
     names: Rc<RefCell<BTreeMap<String, u8>>>,
+    /// What of other types is installed: key -> body.
+    answers: Rc<RefCell<BTreeMap<AnswerKey, Box<[u8]>>>>,
     zone: Rc<Cell<Option<u32>>>,
     zone_name: Rc<RefCell<String>>,
     /// The names that were installed when the zone was last freed.
@@ -47,6 +49,25 @@ impl AnswerStore for Installed {
         let before = names.len();
         names.retain(|name, _| keep(name));
         Ok(before - names.len())
+    }
+
+    fn put_answer(&mut self, answer: &Answer) -> Result<()> {
+        ensure!(!self.is_full.get(), "full");
+        self.answers.borrow_mut().insert(answer.key.clone(), answer.body.clone());
+        Ok(())
+    }
+
+    fn remove_answer(&mut self, key: &AnswerKey) -> Result<()> {
+        ensure!(!self.is_broken.get(), "broken");
+        self.answers.borrow_mut().remove(key);
+        Ok(())
+    }
+
+    fn retain_answers(&mut self, keep: &dyn Fn(&AnswerKey) -> bool) -> Result<usize> {
+        let mut answers = self.answers.borrow_mut();
+        let before = answers.len();
+        answers.retain(|key, _| keep(key));
+        Ok(before - answers.len())
     }
 
     fn is_in_zone(&self, zone: &str) -> Result<bool> {
@@ -82,6 +103,7 @@ fn records(name: &str, last: u8) -> Arc<NameRecords> {
         name: name.to_owned(),
         a: vec![Ipv4Addr::new(10, 0, 0, last)],
         aaaa: vec![],
+        has_ports: true,
     })
 }
 
@@ -212,4 +234,49 @@ fn a_full_map_is_not_asked_every_time() {
     installed.is_full.set(false);
     tries(&mut store, 100);
     assert!(installed.is(&[("web", 1)]));
+}
+
+fn answer(name: &str, last: u8) -> Answer {
+    Answer {
+        key: AnswerKey { name: name.to_owned(), qtype: 12 },
+        counts: [1, 0],
+        body: vec![last; 16].into(),
+        is_lower_case: false,
+    }
+}
+
+/// Answers of other types are owed and made up for as names are, and deny nothing.
+#[test]
+fn answers_are_made_up_for_too() {
+    let installed = Installed::default();
+    let has = |expected: &[(&str, u8)]| {
+        let answers = installed.answers.borrow();
+        answers.iter().map(|(key, body)| (key.name.as_str(), body[0])).eq(expected.iter().copied())
+    };
+    let old = answer("gone", 1);
+    installed.answers.borrow_mut().insert(old.key, old.body);
+    let mut store = Store::new(installed.clone());
+    let mut wanted = table(&[]);
+    wanted.set_answer(answer("one", 1).key, Some(answer("one", 1)));
+    store.reconcile(&wanted).unwrap();
+    assert!(has(&[("one", 1)]));
+    installed.is_full.set(true);
+    let changes: Vec<_> =
+        wanted.set_answer(answer("one", 2).key, Some(answer("one", 2))).into_iter().collect();
+    store.apply(&changes);
+    assert!(has(&[]), "rather none than an old one");
+    assert_eq!(store.owed(), 1);
+    assert!(installed.is_complete.get());
+    installed.is_full.set(false);
+    store.retry(&wanted);
+    assert!(has(&[("one", 2)]));
+    installed.is_broken.set(true);
+    let changes: Vec<_> = wanted.set_answer(answer("one", 2).key, None).into_iter().collect();
+    store.apply(&changes);
+    assert_eq!(store.owed(), 1);
+    installed.is_broken.set(false);
+    store.retry(&wanted);
+    store.retry(&wanted);
+    assert!(has(&[]));
+    assert_eq!(store.owed(), 0);
 }

@@ -24,6 +24,7 @@ fn mk_records(name: &str, kind: NameKind, a: &[&str], aaaa: &[&str]) -> NameReco
         name: name.into(),
         a: a.iter().map(|ip| ip.parse().unwrap()).collect(),
         aaaa: aaaa.iter().map(|ip| ip.parse().unwrap()).collect(),
+        has_ports: matches!(kind, NameKind::ClusterIp | NameKind::Headless | NameKind::Endpoint),
     }
 }
 

@@ -1,0 +1,115 @@
+//! The values of ANSWERS and `LARGE_ANSWERS`: the records of one owner name and
+//! type, in wire form.
+//!
+//! ```text
+//!   0            4       6       8     14      16
+//! +------------+-------+-------+--------+------+---------------------------+------+----------+
+//! | generation | qtype | flags | counts | body | name, NUL-fill, body ...  | zone | gen._end |
+//! +------------+-------+-------+--------+------+---------------------------+------+----------+
+//! ```
+//!
+//! The body is what follows the question, OPT excepted, with pointers that are
+//! right behind a question for that name. It begins at the next multiple of
+//! eight octets behind the name, so that a short name leaves room for more.
+//!
+//! 184 octets: with its key one slab object of 256. The large ones are 952, and
+//! the object 1,024.
+
+use super::Text;
+
+/// Octets of name and body in ANSWERS.
+pub const SMALL: usize = 160;
+/// Octets of name and body in `LARGE_ANSWERS`.
+pub const LARGE: usize = 928;
+/// Octets in which a body is copied: as many as are missing to a multiple of it
+/// must be there behind the body, and are not looked at.
+pub const BLOCK: usize = 32;
+
+/// Bits of [`Rendered::flags`].
+pub mod flags {
+    /// The body holds parts of the name as the agent spells it, in lower case: it
+    /// is no answer to a query that spells it otherwise.
+    pub const LOWER_CASE: u16 = 1;
+}
+
+/// The records of one owner name and type.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rendered<const OCTETS: usize> {
+    /// Differs at each write; equal to `generation_end` in a whole entry.
+    pub generation: u32,
+    /// The type.
+    pub qtype: u16,
+    /// Bits of [`flags`].
+    pub flags: u16,
+    /// Records in the Answer section.
+    pub answers: u16,
+    /// Records in the Authority section.
+    pub authorities: u16,
+    /// Records in the Additional section, without an OPT.
+    pub additionals: u16,
+    /// Octets of the body.
+    pub body_length: u16,
+    /// The name as in [`super::name_entry::NameEntry`], with its leading dot, NUL
+    /// up to a multiple of eight octets, the body.
+    pub octets: [Text; OCTETS],
+    /// Index into ZONES of the zone on which the answer depends.
+    pub zone: u32,
+    /// As `generation`.
+    pub generation_end: u32,
+}
+
+/// Value of ANSWERS.
+pub type SmallAnswer = Rendered<SMALL>;
+/// Value of `LARGE_ANSWERS`.
+pub type LargeAnswer = Rendered<LARGE>;
+
+const _: () = assert!(size_of::<SmallAnswer>() == 184);
+const _: () = assert!(size_of::<LargeAnswer>() == 952);
+const _: () = assert!(core::mem::offset_of!(SmallAnswer, octets) == 16);
+
+/// Returns where the body of an answer for a name of `length` octets in wire form
+/// begins in [`Rendered::octets`].
+#[inline(always)]
+pub const fn body_start(length: u64) -> u64 {
+    (length + 7) & 0xf8
+}
+
+/// Words of [`Scratch::body`]: offsets of ten bits lie in it.
+pub const BODY_WORDS: usize = 136;
+
+/// Where an answer is copied to before it is known to be whole; one for each CPU.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug)]
+pub struct Scratch {
+    /// As in [`Rendered`].
+    pub flags: u16,
+    /// As in [`Rendered`].
+    pub answers: u16,
+    /// As in [`Rendered`].
+    pub authorities: u16,
+    /// As in [`Rendered`].
+    pub additionals: u16,
+    /// As in [`Rendered`].
+    pub body_length: u32,
+    /// As in [`Rendered`].
+    pub zone: u32,
+    /// The body, in memory order.
+    pub body: [u64; BODY_WORDS],
+}
+
+impl Scratch {
+    /// One that holds nothing.
+    pub const EMPTY: Self = Self {
+        flags: 0,
+        answers: 0,
+        authorities: 0,
+        additionals: 0,
+        body_length: 0,
+        zone: 0,
+        body: [0; BODY_WORDS],
+    };
+}
+
+const _: () = assert!(core::mem::offset_of!(Scratch, body) == 16);
+const _: () = assert!(LARGE <= 1024);

@@ -1,0 +1,63 @@
+//! Which questions the kernel answers with records of other types than A and AAAA.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use super::reverse;
+use crate::{
+    corefile::ClusterSettings,
+    index::Index,
+    message::{TYPE_CNAME, TYPE_PTR, TYPE_SRV, TYPE_TXT},
+    objects::{ObjectName, Port, ServiceKind},
+    records::{AnswerKey, owner_name},
+};
+
+/// Returns the questions whose answers a Service or its slices have a part in, in
+/// their usual spelling. Not each of them has an answer.
+pub fn service_questions(
+    index: &Index,
+    settings: &ClusterSettings,
+    service: &ObjectName,
+) -> BTreeSet<AnswerKey> {
+    let mut addresses: BTreeSet<IpAddr> = BTreeSet::new();
+    let mut ports: BTreeSet<(String, String)> = BTreeSet::new();
+    let mut add_port = |port: &Port| {
+        if !port.name.is_empty() && !port.protocol.is_empty() {
+            ports.insert((port.name.to_ascii_lowercase(), port.protocol.to_ascii_lowercase()));
+        }
+    };
+    let mut own = None;
+    if let Some(service) = index.service(service) {
+        own = Some(TYPE_SRV);
+        match &service.kind {
+            ServiceKind::ClusterIp(ips) => {
+                addresses.extend(ips);
+                service.ports.iter().for_each(&mut add_port);
+            }
+            ServiceKind::Headless => {
+                let slices = index.slices(&service.name);
+                slices.flat_map(|slice| &slice.ports).for_each(&mut add_port);
+            }
+            ServiceKind::ExternalName(_) => own = Some(TYPE_CNAME),
+        }
+    }
+    let endpoints = index.slices(service).flat_map(|slice| &slice.endpoints);
+    addresses.extend(endpoints.flat_map(|endpoint| &endpoint.addresses));
+    let reverse = addresses.into_iter().map(reverse::owner_name);
+    let mut questions: BTreeSet<_> =
+        reverse.map(|name| AnswerKey { name, qtype: TYPE_PTR }).collect();
+    if let (Some(qtype), Some(name)) = (own, owner_name(service, &settings.zone)) {
+        let ports = ports.iter().map(|(port, protocol)| AnswerKey {
+            name: format!("_{port}._{protocol}.{name}"),
+            qtype: TYPE_SRV,
+        });
+        questions.extend(ports);
+        questions.insert(AnswerKey { name, qtype });
+    }
+    questions
+}
+
+/// Returns the questions that every cluster has an answer to.
+pub fn fixed_questions(settings: &ClusterSettings) -> BTreeSet<AnswerKey> {
+    let name = format!("dns-version.{}", settings.zone);
+    [AnswerKey { name, qtype: TYPE_TXT }].into()
+}
