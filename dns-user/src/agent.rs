@@ -1,18 +1,19 @@
 //! `nodedns run`: builds the parts, joins them, and ends all when one ends.
 
 use std::{
+    path::Path,
     sync::{Arc, RwLock},
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Error, Result, anyhow};
 use dns_ebpf::layout::programs;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
-    task::JoinSet,
-    time::timeout,
+    task::{JoinError, JoinSet},
+    time::{interval, timeout},
 };
 use tracing::{info, warn};
 
@@ -25,7 +26,7 @@ use crate::{
         attach::{self, Attachments},
         hook::Programs,
         load::{LoadOptions, Loaded, load},
-        lock::PinLock,
+        lock::{Next, PinLock},
         logs::ProgramLog,
         maps::{Counters, KernelAnswers},
         mode::{Features, Mode},
@@ -53,6 +54,10 @@ const EVENTS_MAX: usize = 1024;
 const THREADS: usize = 2;
 /// How long a stopping agent waits for responses from upstream.
 const GRACE: Duration = Duration::from_secs(4);
+/// How long it goes on answering until the one that takes over answers.
+const HANDOVER: Duration = Duration::from_secs(20);
+/// How often the latter looks whether it does.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Age of the lease from which on the agent counts as hung.
 const LEASE_LIMIT: Duration = Duration::from_secs(5);
 
@@ -68,26 +73,83 @@ pub fn run_until_signal(config: Config) -> Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot await SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot await SIGINT")?;
-        let mut tasks = JoinSet::new();
-        let forwarder = start(config, &mut tasks).await?;
-        let ended = tokio::select! {
-            _ = terminate.recv() => None,
-            _ = interrupt.recv() => None,
-            ended = tasks.join_next() => ended,
+        let mut tasks = Tasks::default();
+        let pin_dir = config.pin_dir.clone();
+        let ended = {
+            let run = async {
+                start(config, &mut tasks).await?;
+                Ok::<_, Error>(tasks.join_next().await)
+            };
+            tokio::select! {
+                _ = terminate.recv() => None,
+                _ = interrupt.recv() => None,
+                ended = run => ended?,
+            }
         };
         match ended {
             None => {
                 info!("stopping; pinned programs go on answering");
-                if timeout(GRACE, forwarder.idle()).await.is_err() {
-                    warn!("queries still wait for upstream; stopping all the same");
-                }
-                tasks.shutdown().await;
-                Ok(())
+                tasks.stop(&pin_dir).await
             }
             Some(Ok(result)) => result.and(Err(anyhow!("a part of the agent ended"))),
             Some(Err(error)) => Err(error).context("a part of the agent panicked"),
         }
     })
+}
+
+/// What runs, in the order in which it ends.
+#[derive(Debug)]
+struct Tasks {
+    /// What changes the kernel and the node, or leads to such changes.
+    keeping: JoinSet<Result<()>>,
+    /// What answers queries.
+    serving: JoinSet<Result<()>>,
+    /// What is asked about the agent itself.
+    http: JoinSet<Result<()>>,
+    /// Becomes true when queries are to be taken in no more.
+    leaving: watch::Sender<bool>,
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        let (leaving, _) = watch::channel(false);
+        Self { keeping: JoinSet::new(), serving: JoinSet::new(), http: JoinSet::new(), leaving }
+    }
+}
+
+impl Tasks {
+    /// Waits for the end of a part, which none comes to by itself.
+    async fn join_next(&mut self) -> Option<Result<Result<()>, JoinError>> {
+        let Self { keeping, serving, http, .. } = self;
+        tokio::select! {
+            Some(ended) = http.join_next() => Some(ended),
+            Some(ended) = keeping.join_next() => Some(ended),
+            Some(ended) = serving.join_next() => Some(ended),
+            else => None,
+        }
+    }
+
+    /// Ends all parts. While another agent takes over, this one goes on answering
+    /// what the kernel passes up; then it takes in no more, and ends when what came
+    /// before is answered.
+    async fn stop(mut self, pin_dir: &Path) -> Result<()> {
+        let is_followed = Next::is_taken(pin_dir)?;
+        self.keeping.shutdown().await;
+        if is_followed {
+            info!("another agent takes over");
+            let over = timeout(HANDOVER, Next::over(pin_dir)).await;
+            over.unwrap_or_else(|_late| {
+                warn!("it does not answer yet; stopping all the same");
+                Ok(())
+            })?;
+        }
+        self.leaving.send_replace(true);
+        let served = async { while self.serving.join_next().await.is_some() {} };
+        if timeout(GRACE, served).await.is_err() {
+            warn!("queries still wait for upstream; stopping all the same");
+        }
+        Ok(())
+    }
 }
 
 /// Every query that waits for upstream holds a few sockets, and the usual soft
@@ -100,8 +162,8 @@ fn raise_file_limit() {
     }
 }
 
-/// Starts every part; each runs until it fails. Returns what queries wait for.
-async fn start(config: Config, tasks: &mut JoinSet<Result<()>>) -> Result<Arc<Forwarder>> {
+/// Starts every part; each runs until it fails.
+async fn start(config: Config, tasks: &mut Tasks) -> Result<()> {
     if let Some(interface) = &config.local_interface {
         local_address::place(&config.local_ips, interface).await?;
     }
@@ -115,8 +177,12 @@ async fn start(config: Config, tasks: &mut JoinSet<Result<()>>) -> Result<Arc<Fo
         Metrics::new(Arc::clone(&cluster), Arc::clone(&health), Arc::clone(&sources), first);
     let metrics = Arc::new(metrics);
     // Ports that may be taken come before anything that others would notice.
-    serve_http(tasks, &config, &metrics, &health).await?;
-    let datapath = load_datapath(&config).await?;
+    let listener = http::bind(config.health_listen, "--health-listen")?;
+    tasks.http.spawn(http::serve(listener, http::health_routes(Arc::clone(&health))));
+    let Turn { lock, next } = take_turn(&config, &health).await?;
+    let listener = http::bind(config.metrics_listen, "--metrics-listen")?;
+    tasks.http.spawn(http::serve(listener, http::metrics_routes(Arc::clone(&metrics))));
+    let datapath = load_datapath(&config, lock)?;
     let first_list = match &datapath {
         Some(datapath) => match datapath.loaded.answers.serial()? {
             Some(serial) => {
@@ -141,6 +207,7 @@ async fn start(config: Config, tasks: &mut JoinSet<Result<()>>) -> Result<Arc<Fo
         metrics.set_cache(Arc::clone(&cache)),
     );
     serve(tasks, &config, cluster, misses, &metrics, &health)?;
+    let tasks = &mut tasks.keeping;
     let (store, interception, remarks) = match datapath {
         None => {
             health.set_datapath(DatapathState::Off);
@@ -152,6 +219,7 @@ async fn start(config: Config, tasks: &mut JoinSet<Result<()>>) -> Result<Arc<Fo
             (Some(maps.0), maps.1, Some(maps.2))
         }
     };
+    tasks.spawn(follow(next, Arc::clone(&health)));
     tasks.spawn(note_synced(Arc::clone(&health), is_filled));
     let upstream = config.upstream.clone();
     let pipeline = Pipeline {
@@ -169,7 +237,7 @@ async fn start(config: Config, tasks: &mut JoinSet<Result<()>>) -> Result<Arc<Fo
     };
     tasks.spawn(pipeline.run(received));
     tasks.spawn(run_source(config, first_list, events, pods_wanted, sources));
-    Ok(forwarder)
+    Ok(())
 }
 
 /// Programs, and the right to change what is pinned.
@@ -180,66 +248,96 @@ struct Datapath {
     lock: PinLock,
 }
 
-/// Loads the programs as `--datapath` wants it. None for user space alone: then
-/// nothing is left pinned either, since nobody would keep its answers up to date.
-async fn load_datapath(config: &Config) -> Result<Option<Datapath>> {
+/// The right to change what is pinned, or why nothing can be pinned.
+#[derive(Default)]
+struct Turn {
+    lock: Option<Result<PinLock>>,
+    /// Held until this agent answers in the place of the one before.
+    next: Option<Next>,
+}
+
+/// Waits until no other agent holds the pins; meanwhile that one answers, and this
+/// one is ready to take over from it.
+async fn take_turn(config: &Config, health: &Health) -> Result<Turn> {
     let pins = Pins::new(&config.pin_dir);
     if config.datapath == args::Datapath::Off && !pins.exist() {
-        return Ok(None);
+        return Ok(Turn::default());
     }
-    let created = pins.create();
-    let lock = match &created {
-        Ok(()) => Some(PinLock::take(&config.pin_dir).await?),
-        Err(_) => None,
+    if let Err(reason) = pins.create() {
+        return Ok(Turn { lock: Some(Err(reason)), next: None });
+    }
+    if let Some(lock) = PinLock::try_take(&config.pin_dir)? {
+        return Ok(Turn { lock: Some(Ok(lock)), next: None });
+    }
+    info!("another agent answers on this node");
+    let next = Next::take(&config.pin_dir).await?;
+    // What the kernel refuses has to be known before the other one ends.
+    if let Err(reason) = load_programs(config, None) {
+        if config.datapath != args::Datapath::Auto {
+            return Err(reason).with_context(|| format!("--datapath={}", config.datapath));
+        }
+        warn!("there will be no datapath: {reason:#}");
+    }
+    health.set_stands_by(true);
+    info!("standing by until the other agent ends");
+    let lock = next.wait().await?;
+    health.set_stands_by(false);
+    info!("taking over");
+    Ok(Turn { lock: Some(Ok(lock)), next: Some(next) })
+}
+
+/// Tells the agent before that this one answers.
+async fn follow(next: Option<Next>, health: Arc<Health>) -> Result<()> {
+    let mut looks = interval(LOOK_EVERY);
+    while !health.missing().is_empty() {
+        looks.tick().await;
+    }
+    drop(next);
+    std::future::pending().await
+}
+
+/// Loads the programs as `--datapath` wants it. None for user space alone: then
+/// nothing is left pinned either, since nobody would keep its answers up to date.
+fn load_datapath(config: &Config, lock: Option<Result<PinLock>>) -> Result<Option<Datapath>> {
+    let Some(lock) = lock else { return Ok(None) };
+    let pins = Pins::new(&config.pin_dir);
+    let loaded = match &lock {
+        _ if config.datapath == args::Datapath::Off => Ok(None),
+        Ok(_) => load_programs(config, Some(&pins)),
+        Err(reason) => Err(anyhow!("{reason:#}")),
     };
-    let loaded = match config.datapath {
-        args::Datapath::Off => Ok(None),
-        _ => created.and_then(|()| load_programs(config, &pins)),
-    };
-    match (loaded, lock) {
-        (Ok(Some((loaded, mode))), Some(lock)) => {
+    // Held until what an earlier agent has left is gone.
+    let _lock = match (loaded, lock) {
+        (Ok(Some((loaded, mode))), Ok(lock)) => {
             return Ok(Some(Datapath { loaded, mode, pins, lock }));
         }
-        (Ok(Some(_)), None) => bail!("loaded without the right to change what is pinned"),
-        (Ok(None), _) => {}
-        (Err(reason), _) if config.datapath == args::Datapath::Auto => {
+        (Ok(_), lock) => lock,
+        (Err(reason), lock) if config.datapath == args::Datapath::Auto => {
             warn!("no datapath, every query is answered in user space: {reason:#}");
+            lock
         }
         (Err(reason), _) => {
             return Err(reason).with_context(|| format!("--datapath={}", config.datapath));
         }
-    }
+    };
     pins.remove_all().context("programs of an earlier agent would go on answering")?;
     Ok(None)
 }
 
-/// Loads the programs that this kernel and `--datapath` want.
-fn load_programs(config: &Config, pins: &Pins) -> Result<Option<(Loaded, Mode)>> {
+/// Loads the programs that this kernel and `--datapath` want; without `pins` only
+/// to see whether the kernel takes them.
+fn load_programs(config: &Config, pins: Option<&Pins>) -> Result<Option<(Loaded, Mode)>> {
     let features = Features::probe()?;
     let Some(mode) = Mode::decide(config.datapath, features)? else { return Ok(None) };
     info!(?mode, ?features, "what the kernel has");
-    let loaded = load(&LoadOptions::new(Some(pins), &config.local_ips, features))?;
+    let loaded = load(&LoadOptions::new(pins, &config.local_ips, features))?;
     let loaded = if mode.xdp { loaded.with_program(programs::XDP)? } else { loaded };
     Ok(Some((loaded, mode)))
 }
 
-/// Opens the sockets for metrics and health.
-async fn serve_http(
-    tasks: &mut JoinSet<Result<()>>,
-    config: &Config,
-    metrics: &Arc<Metrics>,
-    health: &Arc<Health>,
-) -> Result<()> {
-    let listener = http::bind(config.metrics_listen, "--metrics-listen").await?;
-    tasks.spawn(http::serve(listener, http::metrics_routes(Arc::clone(metrics))));
-    let listener = http::bind(config.health_listen, "--health-listen").await?;
-    tasks.spawn(http::serve(listener, http::health_routes(Arc::clone(health))));
-    Ok(())
-}
-
 /// Opens the DNS sockets.
 fn serve(
-    tasks: &mut JoinSet<Result<()>>,
+    tasks: &mut Tasks,
     config: &Config,
     cluster: Arc<RwLock<Cluster>>,
     misses: CachingForwarder,
@@ -248,7 +346,7 @@ fn serve(
 ) -> Result<()> {
     let sockets = Sockets::bind(&config.local_ips, DNS_PORT)?;
     let responder = Responder::new(cluster, Arc::new(misses), Arc::clone(metrics));
-    tasks.spawn(sockets.serve(Arc::new(responder)));
+    tasks.serving.spawn(sockets.serve(Arc::new(responder), tasks.leaving.subscribe()));
     health.set_sockets_open(true);
     Ok(())
 }

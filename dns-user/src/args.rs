@@ -90,6 +90,9 @@ pub struct UninstallArguments {
     /// Name of the link that carries the local addresses.
     #[arg(long, env = "NODEDNS_INTERFACE_NAME", value_name = "NAME", default_value = INTERFACE_NAME)]
     pub interface_name: String,
+    /// Stay until SIGTERM afterwards: for a DaemonSet that does this on every node.
+    #[arg(long)]
+    pub stay: bool,
 }
 
 const INTERFACE_NAME: &str = "nodelocaldns";

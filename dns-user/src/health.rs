@@ -31,6 +31,8 @@ struct State {
     sockets_open: bool,
     datapath: DatapathState,
     lease_renewed_at: Option<Instant>,
+    /// Another agent answers, and this one takes over when it ends.
+    stands_by: bool,
     /// When the pipeline last showed a sign of life.
     pipeline_seen_at: Instant,
     /// Names whose last change the kernel has not taken.
@@ -51,6 +53,7 @@ impl Health {
                 sockets_open: false,
                 datapath: DatapathState::Pending,
                 lease_renewed_at: None,
+                stands_by: false,
                 pipeline_seen_at: Instant::now(),
                 names_owed: 0,
             }),
@@ -72,6 +75,14 @@ impl Health {
         self.state().datapath = datapath;
     }
 
+    /// Notes whether the agent only waits for the end of another one, which answers
+    /// meanwhile.
+    pub fn set_stands_by(&self, stands_by: bool) {
+        let mut state = self.state();
+        state.stands_by = stands_by;
+        state.pipeline_seen_at = Instant::now();
+    }
+
     /// Notes that the datapath's lease was renewed just now.
     pub fn renew_lease(&self) {
         self.state().lease_renewed_at = Some(Instant::now());
@@ -86,7 +97,8 @@ impl Health {
 
     /// Says whether the pipeline has shown a sign of life of late.
     pub fn is_pipeline_alive(&self) -> bool {
-        self.state().pipeline_seen_at.elapsed() < PIPELINE_LIMIT
+        let state = self.state();
+        state.stands_by || state.pipeline_seen_at.elapsed() < PIPELINE_LIMIT
     }
 
     /// Returns the number of names whose last change the kernel has not taken.
@@ -120,9 +132,13 @@ impl Health {
         })
     }
 
-    /// Returns what is missing until everything works; nothing when it does.
+    /// Returns what is missing until everything works; nothing when it does, or
+    /// when it is another agent's turn.
     pub fn missing(&self) -> Vec<&'static str> {
         let state = self.state();
+        if state.stands_by {
+            return Vec::new();
+        }
         let parts = [
             (state.synced, "objects are not listed yet"),
             (state.datapath != DatapathState::Pending, "programs are not attached yet"),
@@ -157,6 +173,18 @@ mod tests {
         assert_eq!(health.missing(), ["the programs may not answer yet"]);
         health.renew_lease();
         assert!(health.missing().is_empty());
+    }
+
+    #[test]
+    fn ready_to_take_over() {
+        let health = Health::new(Duration::from_secs(10));
+        health.set_stands_by(true);
+        assert!(health.missing().is_empty());
+        health.state().pipeline_seen_at = Instant::now().checked_sub(PIPELINE_LIMIT).unwrap();
+        assert_eq!(health.trouble(), None, "the pipeline has not begun");
+        health.set_stands_by(false);
+        assert_eq!(health.missing().len(), 3);
+        assert_eq!(health.trouble(), None, "it begins now");
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! `/metrics` for Prometheus; `/health` and `/ready` for the kubelet.
 
-use std::{io::ErrorKind, net::SocketAddr, sync::Arc};
+use std::{
+    io::{self, ErrorKind},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result};
 use axum::{
@@ -10,12 +14,15 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::{
     health::Health,
     metrics::{CONTENT_TYPE, Metrics},
 };
+
+/// Connections that the kernel completes while none is accepted.
+const BACKLOG: u32 = 128;
 
 /// Returns the routes of the metrics listener.
 pub fn metrics_routes(metrics: Arc<Metrics>) -> Router {
@@ -30,9 +37,10 @@ pub fn health_routes(health: Arc<Health>) -> Router {
         .with_state(health)
 }
 
-/// Opens a listener on `address`, which `flag` asked for.
-pub async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| {
+/// Opens a listener on `address`, which `flag` asked for. Agents share it while
+/// one takes over from another.
+pub fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
+    listen(address).map_err(|error| {
         let what_to_do = match error.kind() {
             ErrorKind::AddrNotAvailable => {
                 "the address is not on this node: see --setup-interface and --local-ip, or choose \
@@ -43,6 +51,14 @@ pub async fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener> {
         let sentence = format!("cannot listen on {address}; {what_to_do} {flag}");
         anyhow::Error::new(error).context(sentence)
     })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Serves `routes` until the listener fails; dropping the future ends it.
@@ -97,8 +113,8 @@ mod tests {
         response
     }
 
-    async fn spawn(routes: Router) -> (SocketAddr, tokio::task::JoinHandle<Result<()>>) {
-        let listener = bind((Ipv4Addr::LOCALHOST, 0).into(), "--health-listen").await.unwrap();
+    fn spawn(routes: Router) -> (SocketAddr, tokio::task::JoinHandle<Result<()>>) {
+        let listener = bind((Ipv4Addr::LOCALHOST, 0).into(), "--health-listen").unwrap();
         let address = listener.local_addr().unwrap();
         (address, tokio::spawn(serve(listener, routes)))
     }
@@ -106,7 +122,7 @@ mod tests {
     #[tokio::test]
     async fn health_and_readiness_are_told() {
         let health = Arc::new(Health::new(Duration::ZERO));
-        let (address, server) = spawn(health_routes(Arc::clone(&health))).await;
+        let (address, server) = spawn(health_routes(Arc::clone(&health)));
         let expect = async |path: &str, status: &str, body: &str| {
             let text = get_text(address, path).await;
             assert!(text.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {text}");
@@ -131,7 +147,7 @@ mod tests {
         let health = Arc::new(Health::new(Duration::ZERO));
         let metrics =
             Metrics::new(cluster, health, Arc::default(), (Ipv4Addr::LOCALHOST, 53).into());
-        let (address, server) = spawn(metrics_routes(Arc::new(metrics))).await;
+        let (address, server) = spawn(metrics_routes(Arc::new(metrics)));
         let text = get_text(address, "/metrics").await;
         assert!(text.contains("content-type: application/openmetrics-text"), "{text}");
         assert!(text.contains("nodedns_synced 0\n"), "{text}");
@@ -140,12 +156,20 @@ mod tests {
 
     #[tokio::test]
     async fn bind_error_names_the_flag() {
-        let (address, server) = spawn(Router::new()).await;
-        let error = bind(address, "--metrics-listen").await.unwrap_err().to_string();
+        // Of somebody who does not share.
+        let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = taken.local_addr().unwrap();
+        let error = bind(address, "--metrics-listen").unwrap_err().to_string();
         assert_eq!(
             error,
             format!("cannot listen on {address}; choose another address with --metrics-listen")
         );
+    }
+
+    #[tokio::test]
+    async fn agents_share_an_address() {
+        let (address, server) = spawn(Router::new());
+        bind(address, "--health-listen").unwrap();
         server.abort();
     }
 }

@@ -72,6 +72,16 @@ impl<'node> Agent<'node> {
         Self { node, pin_dir, arguments: Vec::new(), child }
     }
 
+    /// Starts another agent on the same node, with the same pins and flags, without
+    /// waiting.
+    #[track_caller]
+    #[must_use]
+    pub fn successor(&self) -> Self {
+        let child = start(self.node, &self.pin_dir, &self.arguments);
+        let (pin_dir, arguments) = (self.pin_dir.clone(), self.arguments.clone());
+        Self { node: self.node, pin_dir, arguments, child }
+    }
+
     /// Waits until `/ready` says so.
     #[track_caller]
     pub fn wait_until_ready(&self) {

@@ -4,6 +4,7 @@
 use std::{
     fmt, io,
     net::SocketAddr,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,6 +19,7 @@ use crate::{
     client::{Response, UdpClient},
     netns::Namespace,
     packet::query::Query,
+    wait::poll_until,
 };
 
 /// How long a client waits until it asks again.
@@ -41,6 +43,8 @@ pub struct Question {
 /// What became of one question.
 #[derive(Clone, Copy, Debug)]
 pub struct Fate {
+    /// Which of the questions it was.
+    pub question: usize,
     /// When it was asked first, since the start.
     pub asked_at: Duration,
     /// How long the answer took; None: there was none.
@@ -88,6 +92,12 @@ impl Steady {
         self.start.elapsed()
     }
 
+    /// Lets it ask for some time more.
+    pub fn go_on(&self, time: Duration) {
+        let until = self.elapsed() + time;
+        poll_until(LIMIT + time, || self.elapsed() > until);
+    }
+
     /// Stops asking, waits for what was asked, and says what became of it.
     pub fn finish(mut self) -> Report {
         self.stop.store(true, Ordering::Relaxed);
@@ -126,16 +136,18 @@ impl Client {
                 continue;
             }
             let index = usize::try_from(at).unwrap_or(0) % self.questions.len();
-            fates.push(self.ask(&self.questions[index]));
+            fates.push(self.ask(index));
             at += CLIENTS;
         }
         fates
     }
 
-    fn ask(&self, question: &Question) -> Fate {
+    fn ask(&self, index: usize) -> Fate {
+        let question = &self.questions[index];
         let octets = question.query.octets();
         let start = Instant::now();
         let mut fate = Fate {
+            question: index,
             asked_at: self.start.elapsed(),
             answered_after: None,
             tries: 0,
@@ -179,6 +191,13 @@ pub struct Report {
 }
 
 impl Report {
+    /// Returns what became of some of the questions, by their number.
+    #[must_use]
+    pub fn only(&self, questions: Range<usize>) -> Self {
+        let fates = self.fates.iter().filter(|fate| questions.contains(&fate.question));
+        Self { fates: fates.copied().collect() }
+    }
+
     /// Returns how many were never answered.
     pub fn lost(&self) -> usize {
         self.fates.iter().filter(|fate| fate.answered_after.is_none()).count()

@@ -25,3 +25,4 @@ mod offloads;
 mod pinned;
 mod raw;
 mod rig;
+mod takeover;

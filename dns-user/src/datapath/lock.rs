@@ -1,58 +1,127 @@
-//! One agent at a time changes what is pinned.
+//! One agent at a time changes what is pinned, and at most one stands by to take
+//! over from it.
 
-use std::{fs::File, path::Path, time::Duration};
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
 };
-use tokio::time::{Instant, interval};
-use tracing::warn;
+use tokio::time::interval;
 
-/// How long an agent waits for the one before it to end.
-const PATIENCE: Duration = Duration::from_secs(30);
-const TRY_EVERY: Duration = Duration::from_millis(50);
+/// Folder beside those of the versions, held by the agent that comes next.
+const NEXT: &str = "next";
+/// How often an agent looks whether it is its turn.
+const TRY_EVERY: Duration = Duration::from_millis(20);
 
 /// Held by the agent that may change what is pinned in a folder; ends with it,
 /// however it ends.
 #[derive(Debug)]
 pub struct PinLock(#[expect(dead_code, reason = "held, not used")] Flock<File>);
 
+/// Held by the agent that takes over from the one that has the [`PinLock`], until
+/// it answers in its place.
+#[derive(Debug)]
+pub struct Next {
+    pin_dir: PathBuf,
+    _lock: Flock<File>,
+}
+
 impl PinLock {
-    /// Waits until no other agent holds the folder.
+    /// Takes the folder; None while another agent holds it.
+    pub fn try_take(pin_dir: &Path) -> Result<Option<Self>> {
+        Ok(try_lock(pin_dir)?.map(Self))
+    }
+}
+
+impl Next {
+    /// Waits until no other agent is next.
     pub async fn take(pin_dir: &Path) -> Result<Self> {
-        let began = Instant::now();
+        let folder = pin_dir.join(NEXT);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let mut tries = interval(TRY_EVERY);
-        let mut said = false;
         loop {
             tries.tick().await;
-            if let Some(lock) = Self::try_take(pin_dir)? {
-                return Ok(lock);
-            }
-            if !said {
-                warn!(pin_dir = %pin_dir.display(), "another agent is there; waiting for its end");
-                said = true;
-            }
-            if began.elapsed() > PATIENCE {
-                bail!(
-                    "another agent holds {}; stop it, or choose another --pin-dir",
-                    pin_dir.display()
-                );
+            if let Some(lock) = try_lock(&folder)? {
+                return Ok(Self { pin_dir: pin_dir.to_owned(), _lock: lock });
             }
         }
     }
 
-    /// Takes the folder; None while another agent holds it.
-    pub fn try_take(pin_dir: &Path) -> Result<Option<Self>> {
-        let folder =
-            File::open(pin_dir).with_context(|| format!("cannot open {}", pin_dir.display()))?;
-        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(Self(lock))),
-            Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_, error)) => {
-                Err(error).with_context(|| format!("cannot lock {}", pin_dir.display()))
+    /// Waits for the end of the agent that holds the folder.
+    pub async fn wait(&self) -> Result<PinLock> {
+        let mut tries = interval(TRY_EVERY);
+        loop {
+            tries.tick().await;
+            if let Some(lock) = PinLock::try_take(&self.pin_dir)? {
+                return Ok(lock);
             }
         }
+    }
+
+    /// Says whether an agent is next, or has just taken over and does not answer yet.
+    pub fn is_taken(pin_dir: &Path) -> Result<bool> {
+        let folder = pin_dir.join(NEXT);
+        Ok(folder.is_dir() && try_lock(&folder)?.is_none())
+    }
+
+    /// Waits until no agent is next, which is when it answers or has ended.
+    pub async fn over(pin_dir: &Path) -> Result<()> {
+        let mut looks = interval(TRY_EVERY);
+        while Self::is_taken(pin_dir)? {
+            looks.tick().await;
+        }
+        Ok(())
+    }
+
+    /// Removes the folder, which is empty.
+    pub fn remove(pin_dir: &Path) {
+        // None is there, or an agent has come meanwhile: both are fine.
+        drop(fs::remove_dir(pin_dir.join(NEXT)));
+    }
+}
+
+/// Locks a folder; None while somebody else does.
+fn try_lock(folder: &Path) -> Result<Option<Flock<File>>> {
+    let file = File::open(folder).with_context(|| format!("cannot open {}", folder.display()))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, error)) => Err(error).with_context(|| format!("cannot lock {}", folder.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(100);
+    const LONG: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn agents_come_one_after_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let pin_dir = folder.path();
+        let first = PinLock::try_take(pin_dir).unwrap().expect("nobody is there");
+        assert!(PinLock::try_take(pin_dir).unwrap().is_none());
+        assert!(!Next::is_taken(pin_dir).unwrap());
+        let second = Next::take(pin_dir).await.unwrap();
+        assert!(Next::is_taken(pin_dir).unwrap());
+        assert!(timeout(SOON, Next::take(pin_dir)).await.is_err(), "only one is next");
+        assert!(timeout(SOON, second.wait()).await.is_err(), "not before the first has ended");
+        drop(first);
+        let lock = timeout(LONG, second.wait()).await.unwrap().unwrap();
+        assert!(timeout(SOON, Next::over(pin_dir)).await.is_err(), "it does not answer yet");
+        drop(second);
+        timeout(LONG, Next::over(pin_dir)).await.unwrap().unwrap();
+        assert!(PinLock::try_take(pin_dir).unwrap().is_none(), "the second's turn");
+        drop(lock);
     }
 }

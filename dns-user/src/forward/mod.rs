@@ -19,10 +19,7 @@ mod tests;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use thiserror::Error;
-use tokio::{
-    sync::{Semaphore, SemaphorePermit, watch},
-    time::interval,
-};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::{
     answers::Transport,
@@ -36,9 +33,6 @@ pub use caching::{Answer, CachingForwarder};
 
 /// Most queries of clients that wait for a response at a time.
 const IN_FLIGHT_MAX: usize = 4096;
-
-/// How often [`Forwarder::idle`] looks.
-const IDLE_LOOK: Duration = Duration::from_millis(5);
 
 /// Why a query got no response from upstream. The client gets SERVFAIL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
@@ -159,13 +153,5 @@ impl Forwarder {
 
     fn count_failure<T>(&self, result: Result<T, ForwardError>) -> Result<T, ForwardError> {
         result.inspect_err(|error| self.metrics.count_failure(*error))
-    }
-
-    /// Waits until no query waits for a response.
-    pub async fn idle(&self) {
-        let mut looks = interval(IDLE_LOOK);
-        while self.in_flight.available_permits() < IN_FLIGHT_MAX {
-            looks.tick().await;
-        }
     }
 }

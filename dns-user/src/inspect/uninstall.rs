@@ -1,16 +1,25 @@
 //! `nodedns uninstall`: leaves nothing of the agent in the kernel.
 
-use std::path::Path;
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing::warn;
 
 use super::print;
 use crate::{
     args::UninstallArguments,
-    config::LocalInterface,
-    datapath::{lock::PinLock, pins::Pins},
+    config::{DNS_PORT, LocalInterface},
+    datapath::{
+        lock::{Next, PinLock},
+        pins::Pins,
+    },
     local_address,
+    server::is_shared,
 };
 
 /// Removes links, programs, maps and the local addresses. Nothing there is no error.
@@ -23,12 +32,27 @@ pub fn uninstall(arguments: &UninstallArguments) -> Result<()> {
     let _lock = lock(&pins, &arguments.pin_dir)?;
     let links = pins.pinned_links()?.len();
     pins.remove_all()?;
-    let interface = LocalInterface { name: arguments.interface_name.clone() };
+    Next::remove(&arguments.pin_dir);
+    // Somebody else's pins may be in it.
+    drop(fs::remove_dir(&arguments.pin_dir));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
-    runtime.block_on(local_address::remove(&ips, &interface))?;
-    let ips = ips.len();
-    print(&format!("removed {links} links, the maps, {ips} local addresses\n"))
+    let is_served = |ip: &&IpAddr| is_shared(SocketAddr::new(**ip, DNS_PORT));
+    let addresses = if let Some(ip) = ips.iter().find(is_served) {
+        format!("the local addresses stay, since another process serves on {ip}")
+    } else {
+        let interface = LocalInterface { name: arguments.interface_name.clone() };
+        runtime.block_on(local_address::remove(&ips, &interface))?;
+        format!("removed {} local addresses", ips.len())
+    };
+    print(&format!("removed {links} links and the maps; {addresses}\n"))?;
+    if arguments.stay { runtime.block_on(terminated()) } else { Ok(()) }
+}
+
+async fn terminated() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot await SIGTERM")?;
+    terminate.recv().await;
+    Ok(())
 }
 
 /// Nothing is taken from under an agent that runs.

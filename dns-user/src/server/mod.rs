@@ -13,4 +13,4 @@ mod tests;
 mod udp;
 
 pub use responder::Responder;
-pub use sockets::Sockets;
+pub use sockets::{Sockets, is_shared};

@@ -6,12 +6,12 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, Error, Result, anyhow};
+use anyhow::{Context as _, Error, Result, ensure};
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::{
     net::{TcpListener, UdpSocket},
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     task::JoinSet,
 };
 
@@ -45,6 +45,12 @@ impl Sockets {
         Ok(sockets)
     }
 
+    /// Opens sockets on addresses that those of another agent have.
+    #[cfg(test)]
+    pub(super) fn bind_same(udp: SocketAddr, tcp: SocketAddr) -> io::Result<Self> {
+        Ok(Self { udp: vec![bind_udp(udp)?], tcp: vec![bind_tcp(tcp)?] })
+    }
+
     /// Returns the addresses of the UDP sockets.
     pub fn udp_addresses(&self) -> Result<Vec<SocketAddr>> {
         let addresses = self.udp.iter().map(UdpSocket::local_addr);
@@ -57,20 +63,28 @@ impl Sockets {
         addresses.collect::<io::Result<_>>().context("cannot read a TCP socket's address")
     }
 
-    /// Serves until one of the sockets fails; dropping the future ends it.
-    pub async fn serve(self, responder: Arc<Responder>) -> Result<()> {
+    /// Serves until one of the sockets fails, or until `leaving` becomes true: then
+    /// takes in no more, and ends when everything that came before is answered.
+    /// Dropping the future ends it at once.
+    pub async fn serve(
+        self,
+        responder: Arc<Responder>,
+        leaving: watch::Receiver<bool>,
+    ) -> Result<()> {
         let mut tasks = JoinSet::new();
         for socket in self.udp {
-            tasks.spawn(udp::serve(socket, Arc::clone(&responder)));
+            tasks.spawn(udp::serve(socket, Arc::clone(&responder), leaving.clone()));
         }
         let connections = Arc::new(Semaphore::new(tcp::CONNECTIONS_MAX));
         for listener in self.tcp {
-            tasks.spawn(tcp::serve(listener, Arc::clone(&responder), Arc::clone(&connections)));
+            let (responder, connections) = (Arc::clone(&responder), Arc::clone(&connections));
+            tasks.spawn(tcp::serve(listener, responder, connections, leaving.clone()));
         }
-        match tasks.join_next().await {
-            Some(ended) => ended.context("a DNS socket's task ended")?,
-            None => Err(anyhow!("there is no DNS socket to serve on")),
+        while let Some(ended) = tasks.join_next().await {
+            ended.context("a DNS socket's task ended")??;
         }
+        ensure!(*leaving.borrow(), "there is no DNS socket to serve on");
+        Ok(())
     }
 }
 
@@ -111,7 +125,7 @@ fn open(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socke
 
 /// Says whether some process is bound to `address`: with `SO_REUSEPORT`, both
 /// would get a part of the queries, and neither would notice.
-fn is_shared(address: SocketAddr) -> bool {
+pub fn is_shared(address: SocketAddr) -> bool {
     let bound = std::net::UdpSocket::bind(address);
     bound.is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }

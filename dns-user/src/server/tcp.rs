@@ -4,16 +4,20 @@
 use std::{io, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Error, Result};
+use futures::FutureExt as _;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     pin, select,
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::responder::{Listener, Responder};
+use super::{
+    responder::{Listener, Responder},
+    udp::told,
+};
 use crate::{answers::Transport, message::is_query};
 
 /// Most connections at a time; more are closed at once, and the client tries again.
@@ -25,12 +29,14 @@ const WAITING_MAX: usize = 64;
 /// Responses that wait to be written.
 const OUTBOX: usize = 16;
 
-/// Serves until the socket fails; connections that end before they are accepted
-/// and want of file descriptors pass.
+/// Serves until the socket fails, or until `leaving` becomes true and the
+/// connections that came before have ended; connections that end before they are
+/// accepted and want of file descriptors pass.
 pub(super) async fn serve(
     listener: TcpListener,
     responder: Arc<Responder>,
     connections: Arc<Semaphore>,
+    mut leaving: watch::Receiver<bool>,
 ) -> Result<()> {
     let address = listener.local_addr().context("cannot read a TCP socket's address")?;
     let side = Listener::new(address, Transport::Tcp);
@@ -38,8 +44,21 @@ pub(super) async fn serve(
     after_failure.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // Ended with the loop.
     let mut tasks = JoinSet::new();
+    let mut takes_in = true;
     loop {
-        let accepted = listener.accept().await;
+        let accepted = if takes_in {
+            select! {
+                accepted = listener.accept() => accepted,
+                () = told(&mut leaving) => {
+                    takes_in = false;
+                    continue;
+                }
+            }
+        } else {
+            // What the kernel has completed already.
+            let Some(accepted) = listener.accept().now_or_never() else { break };
+            accepted
+        };
         while tasks.try_join_next().is_some() {}
         match accepted {
             Ok((stream, _)) => {
@@ -60,6 +79,9 @@ pub(super) async fn serve(
             }
         }
     }
+    drop(listener);
+    while tasks.join_next().await.is_some() {}
+    Ok(())
 }
 
 /// Serves one connection until the client closes it or lets it idle.

@@ -58,6 +58,7 @@ struct Rig {
     responder: Arc<Responder>,
     metrics: Arc<Metrics>,
     server: JoinHandle<anyhow::Result<()>>,
+    leaving: watch::Sender<bool>,
 }
 
 impl Drop for Rig {
@@ -93,8 +94,9 @@ fn mk_rig_with(upstreams: &[SocketAddr], schedule: Schedule) -> Rig {
     let counts = metrics.set_cache(Arc::clone(&cache));
     let misses = Arc::new(CachingForwarder::new(cache, Arc::new(forwarder), counts));
     let responder = Arc::new(Responder::new(cluster, misses, Arc::clone(&metrics)));
-    let server = tokio::spawn(sockets.serve(Arc::clone(&responder)));
-    Rig { udp, tcp, responder, metrics, server }
+    let (leaving, told) = watch::channel(false);
+    let server = tokio::spawn(sockets.serve(Arc::clone(&responder), told));
+    Rig { udp, tcp, responder, metrics, server, leaving }
 }
 
 async fn mk_client(server: SocketAddr) -> UdpSocket {
@@ -331,4 +333,40 @@ async fn idle_connection_is_closed() {
         // Unread octets make it a reset.
         assert!(matches!(end, Ok(0) | Err(_)), "{sent:?}: {end:?}");
     }
+}
+
+/// An agent that ends answers what has reached it, and what comes later reaches
+/// the one that shares its addresses.
+#[tokio::test]
+async fn nothing_is_lost_between_two_agents() {
+    let upstream = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let mut old = mk_rig(&[upstream.local_addr().unwrap()]);
+    let (udp, tcp) = (old.udp, old.tcp);
+    let (waiting, mut stream) = (mk_client(udp).await, TcpStream::connect(tcp).await.unwrap());
+    waiting.send(MISS).await.unwrap();
+    let (query, forwarder) = receive(&upstream).await;
+
+    let new = Sockets::bind_same(udp, tcp).unwrap();
+    let (_leaving, told) = watch::channel(false);
+    let responder = Arc::clone(&old.responder);
+    let new = tokio::spawn(new.serve(responder, told));
+    old.leaving.send_replace(true);
+    // Its sockets are gone for newcomers once it has answered the last one.
+    send_message(&mut stream, HIT).await;
+    assert_eq!(receive_message(&mut stream).await, HIT_RESPONSE, "of the old one");
+    drop(stream);
+    for _ in 0..20 {
+        let client = mk_client(udp).await;
+        client.send(HIT).await.unwrap();
+        assert_eq!(receive(&client).await.0, HIT_RESPONSE);
+        let mut stream = TcpStream::connect(tcp).await.unwrap();
+        send_message(&mut stream, HIT).await;
+        assert_eq!(receive_message(&mut stream).await, HIT_RESPONSE);
+    }
+    assert!(!old.server.is_finished(), "a query waits for upstream");
+    upstream.send_to(&respond(&query), forwarder).await.unwrap();
+    assert_eq!(receive(&waiting).await.0[..2], MISS[..2]);
+    let ended = timeout(PATIENCE, &mut old.server).await.unwrap();
+    ended.unwrap().unwrap();
+    new.abort();
 }

@@ -1,0 +1,93 @@
+//! One agent after another, while a pod asks what the kernel answers and what only
+//! an agent does.
+
+use std::time::Duration;
+
+use harness::{
+    agent::Agent,
+    packet::query::{Query, qtype},
+    steady::{Question, Report, Steady},
+};
+use nix::sys::signal::Signal;
+
+use crate::rig::{Rig, SERVER, SOON, rig};
+
+const RATE: u32 = 200;
+const A_WHILE: Duration = Duration::from_millis(1500);
+
+/// Asks one name that the kernel knows, one that the agent does, and one that
+/// upstream does.
+fn start(rig: &Rig) -> Steady {
+    let question = |name: &str, kind: u16, answer: &str| Question {
+        query: Query::new(name, kind),
+        expect: vec![vec![answer.to_owned()]],
+    };
+    let questions = [
+        question("web.shop.svc.cluster.local", qtype::A, "10.96.1.1"),
+        question("1.1.96.10.in-addr.arpa", qtype::PTR, "web.shop.svc.cluster.local."),
+        question("www.example.com", qtype::A, "192.0.2.80"),
+    ];
+    Steady::start(rig.pod.namespace(), SERVER, &questions, RATE)
+}
+
+fn wait_until_it_says(agent: &Agent<'_>, words: &str) {
+    let process = agent.process();
+    process.wait_until(&format!("it says {words:?}"), SOON, || process.output().contains(words));
+}
+
+#[track_caller]
+fn assert_nothing_lost(report: &Report) {
+    println!("{report}");
+    assert!(report.fates.len() > 100, "{report}");
+    let (lost, wrong, again) = (report.lost(), report.wrong(), report.asked_again());
+    assert_eq!((lost, wrong, again), (0, 0, 0), "{report}");
+}
+
+#[test]
+fn an_agent_that_stands_by_takes_over_without_a_loss() {
+    let Some(rig) = rig("takeover", &[]) else { return };
+    let old = rig.start(&[]);
+    let steady = start(&rig);
+    let new = old.successor();
+    wait_until_it_says(&new, "standing by");
+    assert!(new.is_ready(), "else nobody would end the old one");
+    steady.go_on(A_WHILE);
+    assert_eq!(old.process().exit_status(), None, "it is not ended by the new one");
+    old.process().signal(Signal::SIGTERM);
+    let status = old.process().wait_for_exit(SOON);
+    assert!(status.success(), "{}", old.process().tail());
+    assert!(old.process().output().contains("another agent takes over"));
+    steady.go_on(A_WHILE);
+    assert_nothing_lost(&steady.finish());
+    assert!(new.is_ready());
+    assert_eq!(new.status()["lease"]["agent_alive"], true);
+}
+
+#[test]
+fn an_agent_that_stands_by_and_goes_changes_nothing() {
+    let Some(rig) = rig("standby", &[]) else { return };
+    let old = rig.start(&[]);
+    let steady = start(&rig);
+    let new = old.successor();
+    wait_until_it_says(&new, "standing by");
+    new.process().signal(Signal::SIGTERM);
+    assert!(new.process().wait_for_exit(SOON).success(), "{}", new.process().tail());
+    steady.go_on(A_WHILE);
+    assert_nothing_lost(&steady.finish());
+    assert!(old.is_ready());
+}
+
+#[test]
+fn a_killed_agent_is_followed_at_once() {
+    let Some(rig) = rig("followed", &[]) else { return };
+    let old = rig.start(&[]);
+    let new = old.successor();
+    wait_until_it_says(&new, "standing by");
+    old.kill9();
+    wait_until_it_says(&new, "answering on this link");
+    new.wait_until_ready();
+    let steady = start(&rig);
+    steady.go_on(A_WHILE);
+    steady.go_on(A_WHILE);
+    assert_nothing_lost(&steady.finish());
+}
