@@ -23,6 +23,9 @@ use harness::{
 };
 use serde_json::Value;
 
+/// The one that removes what agents have left.
+const UNINSTALL: &str = "uninstall";
+
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
 }
@@ -48,8 +51,9 @@ fn built() -> Option<BTreeMap<String, Vec<Value>>> {
     if !require(&[Need::Tool("kubectl")]) {
         return None;
     }
-    let overlays = overlays();
+    let mut overlays = overlays();
     assert!(overlays.iter().any(|name| name == "base"), "{overlays:?}");
+    overlays.retain(|name| name != UNINSTALL);
     Some(overlays.into_iter().map(|name| (name.clone(), build(&name))).collect())
 }
 
@@ -98,6 +102,7 @@ fn the_api_server_accepts_every_document() {
     let Some(overlays) = built() else { return };
     let node = Node::new("deploy");
     let kubernetes = Kubernetes::start(node.namespace());
+    kubernetes.apply_yaml(&daemon_set(&build(UNINSTALL)).to_string());
     for (name, documents) in overlays {
         let mut kinds = Vec::new();
         for document in &documents {
@@ -213,5 +218,23 @@ fn without_privileges_unless_asked_for() {
         assert!(security.get("privileged").is_none(), "{name}");
         assert_eq!(security["allowPrivilegeEscalation"], false, "{name}");
         assert_eq!(security["capabilities"]["drop"], serde_json::json!(["ALL"]), "{name}");
+    }
+}
+
+#[test]
+fn what_removes_takes_the_image_of_the_base_and_finds_the_pins() {
+    let Some(overlays) = built() else { return };
+    let base = container(&overlays["base"]);
+    let documents = build(UNINSTALL);
+    let spec = &daemon_set(&documents)["spec"]["template"]["spec"];
+    let containers = [list(spec, "/initContainers"), list(spec, "/containers")].concat();
+    assert_eq!(containers.len(), 2);
+    for container in &containers {
+        assert_eq!(container["image"], base["image"]);
+        assert_eq!(container["volumeMounts"], base["volumeMounts"]);
+        let words = ["/command", "/args"].map(|path| list(container, path)).concat();
+        let words = words.iter().map(|word| word.as_str().expect("a word"));
+        let arguments = Arguments::try_parse_from(words).unwrap_or_else(|error| panic!("{error}"));
+        assert!(matches!(arguments.verb, Verb::Uninstall(_)), "{container}");
     }
 }

@@ -10,6 +10,8 @@
     reason = "a test that cannot go on panics with a message"
 )]
 
+use std::net::Ipv4Addr;
+
 use harness::{
     node::LOCAL_IP,
     nodes::{Lan, Plugin, ProxyMode, Settings},
@@ -17,8 +19,14 @@ use harness::{
 use rig::{Rig, require_nodes};
 
 mod answers;
+mod environment;
+mod exchange;
+mod load;
+mod removal;
 mod rig;
 mod rights;
+mod rollout;
+mod survival;
 
 #[test]
 fn with_nftables_and_a_bridge() {
@@ -32,6 +40,13 @@ fn with_nftables_and_a_bridge() {
     rig.deploy("base", "daemonset/nodedns");
     rig.check("rights", rights::check);
     rig.check("answers", answers::check);
+    rig.check("environment", environment::check);
+    rig.check("a StatefulSet is exchanged", rollout::stateful_set);
+    rig.check("the agent is killed", survival::killed);
+    rig.check("the agent is stopped", survival::stopped);
+    rig.check("the agents are exchanged", rollout::agents);
+    rig.check("without CoreDNS", survival::without_coredns);
+    rig.check("removal", |rig| removal::check(rig, "base"));
     rig.conclude();
 }
 
@@ -46,5 +61,25 @@ fn with_iptables_and_routes() {
     let mut rig = Rig::start(&lan, settings);
     rig.deploy("kubeadm", "daemonset/nodedns");
     rig.check("answers", answers::check);
+    rig.check("removal", |rig| removal::check(rig, "kubeadm"));
+    exchange::install(&rig);
+    rig.check("in the place of NodeLocal DNSCache", exchange::there);
+    rig.check("answers in its place", answers::check);
+    rig.check("and back", exchange::back);
+    rig.conclude();
+}
+
+#[test]
+fn with_the_cluster_ip_of_kube_dns() {
+    if !require_nodes() {
+        return;
+    }
+    let lan = Lan::new();
+    let cluster_dns = Ipv4Addr::new(10, 96, 0, 10);
+    let settings = Settings { proxy: ProxyMode::Nftables, plugin: Plugin::Ptp, cluster_dns };
+    let mut rig = Rig::start(&lan, settings);
+    rig.deploy("transparent", "daemonset/nodedns");
+    rig.check("answers", answers::check_intercepted);
+    rig.check("removal", |rig| removal::check(rig, "transparent"));
     rig.conclude();
 }

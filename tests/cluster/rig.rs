@@ -2,6 +2,7 @@
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
     time::Instant,
 };
 
@@ -18,7 +19,7 @@ pub const NAMESPACE: &str = "kube-system";
 /// The label of the agents, in every overlay.
 pub const AGENTS: &str = "app.kubernetes.io/name=nodedns";
 /// Where the agents pin.
-const PIN_DIR: &str = "/sys/fs/bpf/nodedns";
+pub const PIN_DIR: &str = "/sys/fs/bpf/nodedns";
 
 /// The cluster. Dropping it ends everything.
 pub struct Rig<'lan> {
@@ -105,4 +106,9 @@ impl<'lan> Rig<'lan> {
         let counts = maps.counters.read().expect("the node's COUNTERS");
         counts.iter().filter(|it| it.outcome.is_answered()).map(|it| it.packets).sum()
     }
+}
+
+/// Returns the static agent, for its verbs on a node.
+pub fn nodedns() -> &'static Path {
+    harness::agent::binary()
 }

@@ -3,9 +3,9 @@
 use anyhow::Result;
 
 use crate::{
-    image,
+    build, image,
     progress::{Step, heading},
-    setup,
+    run, setup,
     test::{self, Sums},
     workspace,
 };
@@ -27,5 +27,9 @@ pub(crate) fn here(arguments: &[String]) -> Result<Sums> {
     let mut cargo = workspace::cargo(&["test", "--workspace", "--test", "cluster"])?;
     cargo.env("NODEDNS_IMAGE", &archive).env("NODEDNS_POD_IMAGES", pods);
     cargo.env("NODEDNS_BIN", archive.with_file_name("nodedns"));
+    // One cluster at a time: what is measured is not to be about the others.
+    cargo.env("RUST_TEST_THREADS", "1");
+    let init = ["build", "--workspace", "--bin", "node-init"];
+    run::shown(&mut workspace::cargo(&init)?, build::LIMIT)?;
     Ok(test::watch(&mut cargo, arguments))
 }

@@ -69,7 +69,7 @@ enum Verb {
     },
     /// Check form, lints, documentation and house rules.
     Lint,
-    /// What the build server runs: set-up, lint, test.
+    /// What the build server runs: set-up, lint, test, test --cluster.
     Ci,
     /// Measure.
     Bench {
