@@ -27,7 +27,8 @@ impl Forwarder {
         let mut next = scheduled.next();
         let first = self.first_choice(deadline).await.ok_or(ForwardError::NoEndpoints)?;
         let mut asked = vec![first];
-        let mut attempts = FuturesUnordered::from_iter([attempt(first, query, transport, wanted)]);
+        let mut attempts =
+            FuturesUnordered::from_iter([self.attempt(first, query, transport, wanted)]);
         loop {
             let wake = next.map_or(deadline, |after| start + *after);
             match timeout_at(wake, first_result(&mut attempts)).await {
@@ -48,7 +49,7 @@ impl Forwarder {
                     match self.choose(&asked) {
                         Some(other) if !asked.contains(&other) => {
                             asked.push(other);
-                            attempts.push(attempt(other, query, transport, wanted));
+                            attempts.push(self.attempt(other, query, transport, wanted));
                         }
                         _ if attempts.is_empty() && next.is_none() => {
                             return Err(ForwardError::NoResponse);
@@ -60,7 +61,7 @@ impl Forwarder {
                     next = scheduled.next();
                     if let Some(endpoint) = self.choose(&asked) {
                         asked.push(endpoint);
-                        attempts.push(attempt(endpoint, query, transport, wanted));
+                        attempts.push(self.attempt(endpoint, query, transport, wanted));
                     }
                 }
                 Err(_elapsed) => {
@@ -83,36 +84,39 @@ impl Forwarder {
         self.choose(&[])
     }
 
+    async fn attempt(
+        &self,
+        endpoint: SocketAddr,
+        query: &[u8],
+        transport: Transport,
+        wanted: Wanted,
+    ) -> (SocketAddr, io::Result<Vec<u8>>) {
+        if transport == Transport::Tcp {
+            return (endpoint, exchange_tcp(&self.connections, endpoint, query).await);
+        }
+        let response = match exchange_udp(endpoint, query).await {
+            Ok(Datagram::Response(response)) => response,
+            Ok(Datagram::Respelled) => {
+                return (endpoint, exchange_tcp(&self.connections, endpoint, query).await);
+            }
+            Err(error) => return (endpoint, Err(error)),
+        };
+        if wanted == Wanted::AsIs || !is_truncated(&response) {
+            return (endpoint, Ok(response));
+        }
+        match timeout(WHOLE_LIMIT, exchange_tcp(&self.connections, endpoint, query)).await {
+            Ok(Ok(whole)) => (endpoint, Ok(whole)),
+            // Part of it is better than nothing.
+            Ok(Err(_)) | Err(_) => (endpoint, Ok(response)),
+        }
+    }
+
     /// Chooses whom to ask, `asked` having been asked already.
     fn choose(&self, asked: &[SocketAddr]) -> Option<SocketAddr> {
         let upstreams = Arc::clone(&self.upstreams.borrow());
         self.metrics.set_endpoints(upstreams.len());
         let others = upstreams.iter().copied().filter(|upstream| !is_own(*upstream, &self.own));
         choice::choose(others, asked, &self.failing)
-    }
-}
-
-async fn attempt(
-    endpoint: SocketAddr,
-    query: &[u8],
-    transport: Transport,
-    wanted: Wanted,
-) -> (SocketAddr, io::Result<Vec<u8>>) {
-    if transport == Transport::Tcp {
-        return (endpoint, exchange_tcp(endpoint, query).await);
-    }
-    let response = match exchange_udp(endpoint, query).await {
-        Ok(Datagram::Response(response)) => response,
-        Ok(Datagram::Respelled) => return (endpoint, exchange_tcp(endpoint, query).await),
-        Err(error) => return (endpoint, Err(error)),
-    };
-    if wanted == Wanted::AsIs || !is_truncated(&response) {
-        return (endpoint, Ok(response));
-    }
-    match timeout(WHOLE_LIMIT, exchange_tcp(endpoint, query)).await {
-        Ok(Ok(whole)) => (endpoint, Ok(whole)),
-        // Part of it is better than nothing.
-        Ok(Err(_)) | Err(_) => (endpoint, Ok(response)),
     }
 }
 

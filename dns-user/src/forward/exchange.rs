@@ -11,6 +11,7 @@ use tokio::{
     net::{TcpStream, UdpSocket},
 };
 
+use super::connections::Connections;
 use crate::message::{self, HEADER, Header, NOERROR, NXDOMAIN, QR, Question};
 
 /// Most octets of a datagram.
@@ -54,11 +55,29 @@ pub(super) async fn exchange_udp(endpoint: SocketAddr, query: &[u8]) -> io::Resu
     }
 }
 
-/// Sends `query` over a connection of its own and reads the response, whose
-/// question is as spelled in the query.
-pub(super) async fn exchange_tcp(endpoint: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(endpoint).await?;
+/// Sends `query` over a connection that idled, or else over a new one, and reads
+/// the response, whose question is as spelled in the query.
+pub(super) async fn exchange_tcp(
+    connections: &Connections,
+    endpoint: SocketAddr,
+    query: &[u8],
+) -> io::Result<Vec<u8>> {
+    if let Some(stream) = connections.take(endpoint)
+        && let Ok(response) = exchange_over(connections, endpoint, stream, query).await
+    {
+        return Ok(response);
+    }
+    let stream = TcpStream::connect(endpoint).await?;
     stream.set_nodelay(true)?;
+    exchange_over(connections, endpoint, stream, query).await
+}
+
+async fn exchange_over(
+    connections: &Connections,
+    endpoint: SocketAddr,
+    mut stream: TcpStream,
+    query: &[u8],
+) -> io::Result<Vec<u8>> {
     let query = with_fresh_id(query);
     let length = u16::try_from(query.len()).map_err(io::Error::other)?;
     stream.write_all(&[&length.to_be_bytes(), query.as_slice()].concat()).await?;
@@ -75,6 +94,7 @@ pub(super) async fn exchange_tcp(endpoint: SocketAddr, query: &[u8]) -> io::Resu
             ));
         }
     }
+    connections.put(endpoint, stream);
     Ok(response)
 }
 

@@ -11,6 +11,7 @@
 mod attempts;
 mod caching;
 mod choice;
+mod connections;
 mod exchange;
 mod flights;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use crate::{
     metrics::{InFlight, UpstreamMetrics},
 };
 use choice::Failing;
+use connections::Connections;
 use flights::Flights;
 
 pub use caching::{Answer, CachingForwarder};
@@ -90,6 +92,7 @@ pub struct Forwarder {
     own: Vec<SocketAddr>,
     schedule: Schedule,
     failing: Failing,
+    connections: Connections,
     in_flight: Semaphore,
     flights: Arc<Flights<Key, Outcome>>,
     metrics: UpstreamMetrics,
@@ -116,6 +119,7 @@ impl Forwarder {
             own,
             schedule,
             failing: Failing::default(),
+            connections: Connections::default(),
             in_flight: Semaphore::new(IN_FLIGHT_MAX),
             flights: Arc::default(),
             metrics,

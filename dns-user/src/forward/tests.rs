@@ -294,6 +294,29 @@ async fn tcp_goes_over_tcp() {
     assert_eq!(client.await.unwrap(), Ok(with_client_id(response)));
 }
 
+#[tokio::test]
+async fn connections_are_used_again_until_they_are_closed() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let forwarder = mk_forwarder(&[listener.local_addr().unwrap()], PATIENT);
+    let client = spawn(&forwarder, Transport::Tcp);
+    let (mut stream, mut query) = accept(&listener).await;
+    send_message(&mut stream, &respond(&query)).await;
+    assert!(client.await.unwrap().is_ok());
+    let client = spawn(&forwarder, Transport::Tcp);
+    query.resize(usize::from(stream.read_u16().await.unwrap()), 0);
+    stream.read_exact(&mut query).await.unwrap();
+    assert_eq!(query[2..], QUERY[2..]);
+    send_message(&mut stream, &respond(&query)).await;
+    assert!(client.await.unwrap().is_ok());
+    // The next query may find it closed only when it waits for the response.
+    let client = spawn(&forwarder, Transport::Tcp);
+    stream.read_u16().await.unwrap();
+    drop(stream);
+    let (mut stream, query) = accept(&listener).await;
+    send_message(&mut stream, &respond(&query)).await;
+    assert!(client.await.unwrap().is_ok(), "over another connection");
+}
+
 /// A cache before a stub upstream.
 struct Rig {
     cache: Arc<Cache>,
