@@ -133,7 +133,7 @@ fn a_change_is_answered_no_later_than_by_coredns() {
     let node = Node::new("convergence");
     let cluster = Cluster::start(&node);
     let pod = node.add_pod("pod");
-    let flags = cluster.agent_flags();
+    let flags = cluster.judged_flags();
     let _agent = Agent::start(&node, &flags.each_ref().map(String::as_str));
     let feed = Feed::start(&cluster.kubernetes);
     let mut ours = Server::new(pod.namespace(), (LOCAL_IP, 53).into());

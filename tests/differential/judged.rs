@@ -56,7 +56,7 @@ impl<'node> Judged<'node> {
     pub fn start(node: &'node Node) -> Self {
         let cluster = Cluster::start_with(node, &PROFILES);
         let pod = node.add_pod("pod");
-        let flags = cluster.agent_flags();
+        let flags = cluster.judged_flags();
         let agent = Agent::start(node, &flags.each_ref().map(String::as_str));
         let feed = Feed::start(&cluster.kubernetes);
         let endpoints = vec![mk_endpoint("10.250.0.2".parse().unwrap())];

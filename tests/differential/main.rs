@@ -91,7 +91,7 @@ fn nodedns_answers_as_coredns_does() {
     let node = Node::new("differential");
     let cluster = Cluster::start(&node);
     let pod = node.add_pod("pod");
-    let flags = cluster.agent_flags();
+    let flags = cluster.judged_flags();
     let agent = Agent::start(&node, &flags.each_ref().map(String::as_str));
     let ours = Server { from: pod.namespace(), address: (LOCAL_IP, 53).into() };
     let judge = Server { from: node.namespace(), address: cluster.coredns.address() };

@@ -267,7 +267,7 @@ impl<'node> Pair<'node> {
             let text = corefile(cache, &extra, &format!("bind {ip}"));
             CoreDns::start(node.namespace(), (ip, 53).into(), &text)
         });
-        let (flags, upstream) = (cluster.agent_flags(), ASKED.to_string());
+        let (flags, upstream) = (cluster.judged_flags(), ASKED.to_string());
         let mut arguments = flags.each_ref().map(String::as_str).to_vec();
         // What the kernel answers is compressed.
         arguments.extend(["--upstream", &upstream, "--datapath", "off"]);

@@ -132,7 +132,7 @@ fn pods_are_followed_while_coredns_follows_them() {
     node.add_address(JUDGE_IP.into());
     let pod = node.add_pod("pod");
     create(&cluster.kubernetes);
-    let flags = cluster.agent_flags();
+    let flags = cluster.judged_flags();
     let _agent = Agent::start(&node, &flags.each_ref().map(String::as_str));
     let ours = Server { from: pod.namespace(), address: (LOCAL_IP, 53).into() };
     let kubeconfig = format!("kubeconfig {}", cluster.kubernetes.kubeconfig().display());

@@ -76,6 +76,13 @@ impl<'node> Cluster<'node> {
     pub fn agent_flags(&self) -> [String; 2] {
         ["--kubeconfig".to_owned(), self.kubernetes.kubeconfig().to_string_lossy().into_owned()]
     }
+
+    /// Returns these flags for an agent that is compared with a CoreDNS that stores
+    /// nothing: then it stores nothing either, so that all of both is compared.
+    pub fn judged_flags(&self) -> [String; 3] {
+        let [flag, kubeconfig] = self.agent_flags();
+        [flag, kubeconfig, "--cache-size=0".to_owned()]
+    }
 }
 
 /// Returns where CoreDNS answers as the Corefile of that number says.

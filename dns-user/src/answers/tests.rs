@@ -182,8 +182,13 @@ fn only_what_is_none_of_the_cluster_s_may_be_kept() {
         assert_eq!(may_be_kept(&state, &query), expect, "{case}");
         assert!(!may_be_kept(&State::default(), &query), "{case}, before the first list");
     }
+    // The objects are asked first, whatever is kept.
+    let taken = mk_query("9.9.9.9.in-addr.arpa", 12, None);
+    state.apply(Event::Apply(mk_service("prod/new", "9.9.9.9")), 0);
+    let decision = decide(&taken, UDP, &state.cluster().read().unwrap());
+    assert!(matches!(decision, Decision::Answered(_)), "{decision:?}");
     let [outside, inside, reverse] =
-        ["example.com", "web.prod.svc.cluster.local", "9.9.9.9.in-addr.arpa"]
+        ["example.com", "web.prod.svc.cluster.local", "8.9.9.9.in-addr.arpa"]
             .map(|name| mk_query(name, 12, None));
     // A Corefile, and whether responses about a name outside and about that of an
     // address may be kept.
