@@ -11,7 +11,7 @@ use crate::{
         key::{self, NameKey, Seed},
         name_entry::NameEntry,
         outcome::Outcome,
-        rendered::{LargeAnswer, Scratch, SmallAnswer},
+        rendered::{KeptAnswer, LargeAnswer, Scratch, SmallAnswer},
         settings::{Lease, Settings},
         zone::{Zone, flags},
     },
@@ -58,6 +58,8 @@ pub trait Maps<'a>: Copy {
     fn answer(self, key: &NameKey) -> Option<*const SmallAnswer>;
     /// As [`Self::name_entry`], from `LARGE_ANSWERS`; only read by [`lookup::copy`].
     fn large_answer(self, key: &NameKey) -> Option<*const LargeAnswer>;
+    /// As [`Self::name_entry`], from CACHE; only read by [`lookup::copy_kept`].
+    fn kept_answer(self, key: &NameKey) -> Option<*const KeptAnswer>;
     /// Returns memory that nobody else uses while a packet is looked at.
     fn scratch(self) -> Option<*mut Scratch>;
     /// Returns the zone with that index.
@@ -131,7 +133,7 @@ fn look_up<'a, M: Maps<'a>>(
     packet: Packet,
     query: &Query,
     maps: M,
-) -> Result<(Plan, &'a Zone), Outcome> {
+) -> Result<(Plan, Option<&'a Zone>), Outcome> {
     let lease = maps.lease().ok_or(Outcome::Impossible)?;
     let now_ns = maps.now_ns();
     if lease.serve_until_ns < now_ns {
@@ -150,7 +152,7 @@ fn look_up<'a, M: Maps<'a>>(
                 // SAFETY: nobody else uses it until the packet is done with.
                 let scratch = unsafe { &*scratch };
                 let zone = zone_at(scratch.zone, maps)?;
-                return Ok((plan::plan_rendered(query, scratch, outcome)?, zone));
+                return Ok((plan::plan_rendered(query, scratch, outcome)?, Some(zone)));
             }
             Copied::Absent => {}
             Copied::Unsure => return Err(Outcome::Unsure),
@@ -161,9 +163,14 @@ fn look_up<'a, M: Maps<'a>>(
         // SAFETY: the pointer came from NAMES.
         let found = unsafe { lookup::read(entry, &name) }.ok_or(Outcome::Unsure)?;
         let zone = zone_at(found.zone, maps)?;
-        return Ok((plan::plan(query, &found, zone, || maps.random())?, zone));
+        return Ok((plan::plan(query, &found, zone, || maps.random())?, Some(zone)));
     }
-    let zone = zone_of(packet, query, maps).ok_or(Outcome::NotInMap)?;
+    let Some(zone) = zone_of(packet, query, maps) else {
+        if lease.alive_until_ns < now_ns {
+            return Err(Outcome::NotInMap);
+        }
+        return Ok((look_up_kept(packet, query, &key, maps)?, None));
+    };
     if lease.alive_until_ns < now_ns {
         return Err(Outcome::Silent);
     }
@@ -171,7 +178,48 @@ fn look_up<'a, M: Maps<'a>>(
     if !epoch::was_at_rest(changes, maps.changes().ok_or(Outcome::Impossible)?) {
         return Err(Outcome::Changing);
     }
-    Ok((plan::plan_absent(query, zone)?, zone))
+    Ok((plan::plan_absent(query, zone)?, Some(zone)))
+}
+
+/// Plans the reply from CACHE, to a question for a name that is none of the cluster's.
+#[inline(always)]
+fn look_up_kept<'a, M: Maps<'a>>(
+    packet: Packet,
+    query: &Query,
+    key: &NameKey,
+    maps: M,
+) -> Result<Plan, Outcome> {
+    let question = u32::from(query.variant()) << 16 | u32::from(query.qtype);
+    match copy_kept(packet, query.name_length, question, key, maps) {
+        Copied::Whole => {
+            let scratch = maps.scratch().ok_or(Outcome::Impossible)?;
+            // SAFETY: nobody else uses it until the packet is done with.
+            let scratch = unsafe { &*scratch };
+            let outcome = plan::kept_outcome(query.qtype, scratch.header);
+            plan::plan_rendered(query, scratch, outcome)
+        }
+        Copied::Absent => Err(Outcome::NotInMap),
+        Copied::Unsure | Copied::OddSpelling => Err(Outcome::Unsure),
+    }
+}
+
+/// As [`copy_answer`], from CACHE; the question is its variant and its type.
+#[inline(never)]
+fn copy_kept<'a, M: Maps<'a>>(
+    packet: Packet,
+    name_length: u64,
+    question: u32,
+    key: &NameKey,
+    maps: M,
+) -> Copied {
+    let Some(scratch) = maps.scratch() else { return Copied::Unsure };
+    let (variant, qtype) = ((question >> 16) as u16, question as u16);
+    let name = Name::new(packet, octet(name_length));
+    let Some(entry) = maps.kept_answer(&key.of_variant(qtype, variant)) else {
+        return Copied::Absent;
+    };
+    // SAFETY: the pointers came from CACHE, and from the CPU's own scratch.
+    unsafe { lookup::copy_kept(entry, &name, qtype, variant, maps.now_ns(), scratch) }
 }
 
 /// Returns the zone of an entry, unless the agent is exchanging it: then its names
@@ -197,10 +245,10 @@ fn copy_answer<'a, M: Maps<'a>>(
     let name = Name::new(packet, octet(name_length));
     if let Some(entry) = maps.answer(&key) {
         // SAFETY: the pointers came from ANSWERS, and from the CPU's own scratch.
-        unsafe { lookup::copy(entry, &name, qtype, scratch) }
+        unsafe { lookup::copy(entry, &name, qtype, scratch, || true) }
     } else if let Some(entry) = maps.large_answer(&key) {
         // SAFETY: as above, from LARGE_ANSWERS.
-        unsafe { lookup::copy(entry, &name, qtype, scratch) }
+        unsafe { lookup::copy(entry, &name, qtype, scratch, || true) }
     } else {
         Copied::Absent
     }

@@ -9,7 +9,7 @@
 use crate::{
     layout::{
         name_entry::NameEntry,
-        rendered::{BLOCK, Rendered, Scratch, body_start, flags},
+        rendered::{BLOCK, KEPT_RECORDS, KeptAnswer, Rendered, Scratch, body_start, flags},
     },
     opaque::{advance, barrier, ten_bits},
     wire::name::Name,
@@ -30,6 +30,8 @@ pub struct Found {
     pub pool: [u64; 4],
 }
 
+/// AA (RFC 1035 4.1.1).
+const AA: u16 = 0x0400;
 const HIGH: u64 = 0x8080_8080_8080_8080;
 const DOTS: u64 = 0x2e2e_2e2e_2e2e_2e2e;
 
@@ -142,22 +144,24 @@ pub enum Copied {
 }
 
 /// Copies `entry` to `scratch` if it belongs to `name` and `qtype`, and stayed as
-/// it was while it was read.
+/// it was while it was read. `more` reads what else is in the entry, and says whether
+/// it may be answered; it is called once the body is copied.
 ///
 /// # Safety
 /// `entry` points to a value of the map for answers of that size, `scratch` to
 /// memory that nobody else uses.
 #[inline(always)]
-pub unsafe fn copy<const OCTETS: usize>(
-    entry: *const Rendered<OCTETS>,
+pub unsafe fn copy<const OCTETS: usize, More>(
+    entry: *const Rendered<OCTETS, More>,
     name: &Name,
     qtype: u16,
     scratch: *mut Scratch,
+    more: impl FnOnce() -> bool,
 ) -> Copied {
     // SAFETY: `entry` points to a value.
     let before = unsafe { generations_of(entry) };
     barrier();
-    let octets = const { core::mem::offset_of!(Rendered<OCTETS>, octets) } as u64;
+    let octets = const { core::mem::offset_of!(Rendered<OCTETS, More>, octets) } as u64;
     // SAFETY: the text begins with the octets, and the smallest value is longer.
     let Some((differs, is_upper)) = (unsafe { compare(entry as u64 + octets - 8, name) }) else {
         return Copied::Unsure;
@@ -166,7 +170,7 @@ pub unsafe fn copy<const OCTETS: usize>(
     // are compared before and after.
     let (stored, is_odd) = unsafe {
         let length = u32::from((*entry).body_length);
-        (*scratch).flags = (*entry).flags;
+        (*scratch).header = AA;
         (*scratch).answers = (*entry).answers;
         (*scratch).authorities = (*entry).authorities;
         (*scratch).additionals = (*entry).additionals;
@@ -179,13 +183,18 @@ pub unsafe fn copy<const OCTETS: usize>(
     }
     // SAFETY: as above.
     let is_copied = unsafe { copy_body(entry, octets + body_start(name.length), scratch) };
+    let is_good = is_copied && more();
     barrier();
     // SAFETY: as above.
     let after = unsafe { generations_of(entry) };
-    match is_copied && before.0 == before.1 && before == after {
-        true if is_odd => Copied::OddSpelling,
-        true => Copied::Whole,
-        false => Copied::Unsure,
+    if !is_copied || before.0 != before.1 || before != after {
+        Copied::Unsure
+    } else if !is_good {
+        Copied::Absent
+    } else if is_odd {
+        Copied::OddSpelling
+    } else {
+        Copied::Whole
     }
 }
 
@@ -195,13 +204,13 @@ pub unsafe fn copy<const OCTETS: usize>(
 /// # Safety
 /// As in [`copy`].
 #[inline(always)]
-unsafe fn copy_body<const OCTETS: usize>(
-    entry: *const Rendered<OCTETS>,
+unsafe fn copy_body<const OCTETS: usize, More>(
+    entry: *const Rendered<OCTETS, More>,
     start: u64,
     scratch: *mut Scratch,
 ) -> bool {
     let block = BLOCK as u64;
-    let last = size_of::<Rendered<OCTETS>>() as u64 - block;
+    let last = size_of::<Rendered<OCTETS, More>>() as u64 - block;
     // SAFETY: a field of the scratch.
     let length = u64::from(unsafe { (*scratch).body_length });
     // SAFETY: as above.
@@ -227,6 +236,46 @@ unsafe fn copy_body<const OCTETS: usize>(
     at >= length
 }
 
+/// As [`copy`], of a kept response: with the TTL of this moment in every record, and
+/// only before its end.
+///
+/// # Safety
+/// As in [`copy`].
+#[inline(always)]
+pub unsafe fn copy_kept(
+    entry: *const KeptAnswer,
+    name: &Name,
+    qtype: u16,
+    variant: u16,
+    now_ns: u64,
+    scratch: *mut Scratch,
+) -> Copied {
+    const SECOND_NS: u64 = 1_000_000_000;
+    // SAFETY: `entry` points to a value, `scratch` to our own memory; the generations
+    // are compared around this.
+    let more = || unsafe {
+        let more = &raw const (*entry).more;
+        (*scratch).header = (*more).header;
+        // A second that has begun counts; 0 is not given.
+        let left_ns = (*more).expires_ns.wrapping_sub(now_ns);
+        let ttl_s = left_ns.wrapping_sub(1) / SECOND_NS + 1;
+        let ttl = (ttl_s as u32).to_be();
+        let records = (*scratch).answers + (*scratch).authorities + (*scratch).additionals;
+        let body = (&raw mut (*scratch).body) as u64;
+        let places = (&raw const (*more).ttls) as u64;
+        let mut n = 0;
+        while n < KEPT_RECORDS as u64 && n < u64::from(records) {
+            let place = ((places + 2 * n) as *const u16).read_volatile();
+            let at = advance(body, ten_bits(place.into()));
+            (at as *mut u32).write_unaligned(ttl);
+            n += 1;
+        }
+        (*more).until_ns > now_ns && (*more).variant == variant
+    };
+    // SAFETY: as above.
+    unsafe { copy(entry, name, qtype, scratch, more) }
+}
+
 /// Copies eight octets.
 ///
 /// # Safety
@@ -242,7 +291,9 @@ unsafe fn copy_word(from: u64, to: u64) {
 /// # Safety
 /// `entry` points to a value.
 #[inline(always)]
-unsafe fn generations_of<const OCTETS: usize>(entry: *const Rendered<OCTETS>) -> (u32, u32) {
+unsafe fn generations_of<const OCTETS: usize, More>(
+    entry: *const Rendered<OCTETS, More>,
+) -> (u32, u32) {
     // SAFETY: a field of the value.
     let head = unsafe { (&raw const (*entry).generation).read_volatile() };
     // SAFETY: a field of the value.

@@ -35,6 +35,8 @@ pub enum Answer {
 pub struct Records {
     /// Octets of the body.
     pub length: u64,
+    /// Flags of the header: AA, RA, AD and the RCODE.
+    pub header: u64,
     /// ANCOUNT, NSCOUNT and ARCOUNT without OPT, each of 16 bits.
     pub counts: u64,
 }
@@ -155,6 +157,20 @@ pub fn rendered_outcome(qtype: u16) -> Option<Outcome> {
     }
 }
 
+/// Says how an answer from CACHE is counted.
+#[inline(always)]
+pub fn kept_outcome(qtype: u16, header: u16) -> Outcome {
+    const RCODE: u16 = 15;
+    match (qtype, header & RCODE != 0) {
+        (record_type::A, false) => Outcome::CachedA,
+        (record_type::AAAA, false) => Outcome::CachedAaaa,
+        (_, false) => Outcome::CachedOther,
+        (record_type::A, true) => Outcome::CachedNxdomainA,
+        (record_type::AAAA, true) => Outcome::CachedNxdomainAaaa,
+        (_, true) => Outcome::CachedNxdomainOther,
+    }
+}
+
 /// Decides the reply that is made of what stands in the scratch. Fails when the
 /// client does not take as much.
 #[inline(always)]
@@ -163,7 +179,7 @@ pub fn plan_rendered(query: &Query, scratch: &Scratch, outcome: Outcome) -> Resu
         | u64::from(scratch.authorities) << 16
         | u64::from(scratch.additionals);
     let length = ten_bits(u64::from(scratch.body_length));
-    let records = Records { length, counts };
+    let records = Records { length, header: scratch.header.into(), counts };
     let plan = Plan { answer: Answer::Rendered(records), outcome, zone_start: 0 };
     if response::length(query, &plan) > query.most() { Err(Outcome::TooLong) } else { Ok(plan) }
 }

@@ -360,7 +360,9 @@ fn run_datapath(
     health: &Arc<Health>,
     is_filled: watch::Receiver<bool>,
 ) -> Result<(Store<KernelAnswers>, Option<Interception>, Remarks)> {
-    let Loaded { mut ebpf, answers, lease, counters, remarks, addresses } = loaded;
+    let Loaded { mut ebpf, answers, mut cache, lease, counters, remarks, addresses } = loaded;
+    // What an earlier agent knew of names outside is not known to be good.
+    cache.clear()?;
     tasks.spawn(ProgramLog::new(&mut ebpf)?.run());
     count_datapath(metrics, counters);
     let attachments = Attachments::new(Programs::new(ebpf, pins, mode), lock);

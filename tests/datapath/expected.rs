@@ -59,11 +59,22 @@ pub fn reply(frame: &Frame, query: &Query, answers: &[Vec<u8>]) -> Vec<u8> {
     response(frame, query, answers, 0)
 }
 
+/// The frame that answers `frame` with this body and these flags.
+pub fn reply_from(
+    frame: &Frame,
+    query: &Query,
+    header: u16,
+    counts: [u16; 3],
+    body: &[u8],
+) -> Vec<u8> {
+    frame_of(frame, query, header, counts, body)
+}
+
 /// The frame that answers `frame` with records of which the last are in the
 /// Additional section.
 pub fn reply_with(frame: &Frame, query: &Query, counts: [u16; 2], body: &[Vec<u8>]) -> Vec<u8> {
     let [answers, additionals] = counts;
-    frame_of(frame, query, 0, [answers, 0, additionals], &body.concat())
+    frame_of(frame, query, AA, [answers, 0, additionals], &body.concat())
 }
 
 /// The frame that says that the name does not exist.
@@ -75,11 +86,14 @@ fn response(frame: &Frame, query: &Query, answers: &[Vec<u8>], rcode: u16) -> Ve
     let count = u16::try_from(answers.len()).unwrap();
     let soa = if answers.is_empty() { soa(query, TTL_S) } else { vec![] };
     let counts = [count, u16::from(!soa.is_empty()), 0];
-    frame_of(frame, query, rcode, counts, &[answers.concat(), soa].concat())
+    frame_of(frame, query, AA | rcode, counts, &[answers.concat(), soa].concat())
 }
 
-fn frame_of(frame: &Frame, query: &Query, rcode: u16, counts: [u16; 3], body: &[u8]) -> Vec<u8> {
-    let flags = query.flags & 0x0110 | 0x8400 | rcode;
+/// AA.
+const AA: u16 = 0x0400;
+
+fn frame_of(frame: &Frame, query: &Query, header: u16, counts: [u16; 3], body: &[u8]) -> Vec<u8> {
+    let flags = query.flags & 0x0110 | 0x8000 | header;
     let [answers, authorities, additionals] = counts;
     let additionals = additionals + u16::from(query.edns.is_some());
     let mut message = Vec::new();

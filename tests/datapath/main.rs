@@ -18,6 +18,7 @@ mod budget;
 mod counted;
 mod expected;
 mod full;
+mod kept;
 mod passed_on;
 mod race;
 mod random;

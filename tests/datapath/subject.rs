@@ -16,14 +16,16 @@ use dns_ebpf::{
         name_entry::NameEntry,
         outcome::Outcome,
         programs,
-        rendered::{LargeAnswer, Scratch, SmallAnswer},
+        rendered::{KeptAnswer, LargeAnswer, Scratch, SmallAnswer},
         settings::{Lease, Settings},
         zone::{SUFFIX_WORDS, ZONE_NAME_OCTETS, Zone},
     },
     packet::Packet,
 };
 use dns_user::{
+    clock::monotonic_ns,
     datapath::{
+        cache::{KeptKey, Life},
         encode,
         load::{LoadOptions, Loaded, load},
     },
@@ -60,6 +62,9 @@ pub trait Subject {
     fn run(&mut self, frame: &[u8]) -> Result;
     /// Sets until when it answers.
     fn set_lease(&mut self, lease: Lease);
+    /// Keeps a response whose TTL is 0 in so many milliseconds, and which is given for
+    /// so many. Returns whether it can.
+    fn keep(&mut self, key: &KeptKey, response: &[u8], expires_ms: i64, until_ms: i64) -> bool;
 }
 
 /// All that a case is given to.
@@ -155,6 +160,8 @@ pub struct Host {
     pub answers: HashMap<NameKey, SmallAnswer>,
     /// The same of `LARGE_ANSWERS`.
     pub large_answers: HashMap<NameKey, LargeAnswer>,
+    /// The same of CACHE.
+    pub kept: HashMap<NameKey, KeptAnswer>,
     scratch: Box<UnsafeCell<Scratch>>,
     settings: Settings,
     /// As [`dns_ebpf::layout::epoch::Epoch::changes`].
@@ -173,6 +180,14 @@ pub const LOCAL_IP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xa9, 0xfe, 0x19, 0, 0, 0,
 /// Seed of the host's keys.
 pub const SEED: Seed = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
 
+/// The host's time.
+const NOW_NS: u64 = 10_000_000_000;
+
+fn life(now_ns: u64, expires_ms: i64, until_ms: i64) -> Life {
+    let after = |ms: i64| now_ns.saturating_add_signed(ms * 1_000_000);
+    Life { expires_ns: after(expires_ms), until_ns: after(until_ms) }
+}
+
 impl Host {
     /// Knows these names.
     pub fn new(names: &[NameRecords]) -> Self {
@@ -181,6 +196,7 @@ impl Host {
             names: names.iter().map(entry).collect(),
             answers: HashMap::new(),
             large_answers: HashMap::new(),
+            kept: HashMap::new(),
             scratch: Box::new(UnsafeCell::new(Scratch::EMPTY)),
             settings: encode::settings(SEED, &LOCAL_IPS).expect("few addresses"),
             changes: Cell::new(0),
@@ -229,6 +245,11 @@ impl Subject for Host {
     fn set_lease(&mut self, lease: Lease) {
         self.lease = lease;
     }
+
+    fn keep(&mut self, key: &KeptKey, response: &[u8], expires_ms: i64, until_ms: i64) -> bool {
+        let kept = encode::kept_answer(key, response, life(NOW_NS, expires_ms, until_ms), SEED, 7);
+        kept.map(|(key, value)| self.kept.insert(key, value)).is_some()
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -262,7 +283,7 @@ impl<'a> Maps<'a> for HostMaps<'a> {
     }
 
     fn now_ns(self) -> u64 {
-        1_000_000_000
+        NOW_NS
     }
 
     fn lease(self) -> Option<Lease> {
@@ -287,6 +308,10 @@ impl<'a> Maps<'a> for HostMaps<'a> {
 
     fn large_answer(self, key: &NameKey) -> Option<*const LargeAnswer> {
         self.0.large_answers.get(key).map(std::ptr::from_ref)
+    }
+
+    fn kept_answer(self, key: &NameKey) -> Option<*const KeptAnswer> {
+        self.0.kept.get(key).map(std::ptr::from_ref)
     }
 
     fn scratch(self) -> Option<*mut Scratch> {
@@ -422,5 +447,10 @@ impl Subject for Kernel {
 
     fn set_lease(&mut self, lease: Lease) {
         self.loaded.lease.set(lease).unwrap();
+    }
+
+    fn keep(&mut self, key: &KeptKey, response: &[u8], expires_ms: i64, until_ms: i64) -> bool {
+        let life = life(monotonic_ns().unwrap(), expires_ms, until_ms);
+        self.loaded.cache.put(key, response, life).unwrap()
     }
 }

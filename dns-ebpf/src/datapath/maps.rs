@@ -3,21 +3,21 @@
 use aya_ebpf::{
     Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
-    btf_maps::{Array, HashMap, PerCpuArray},
+    btf_maps::{Array, HashMap, LruHashMap, PerCpuArray},
     helpers::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns},
     macros::btf_map,
 };
 use dns_ebpf::{
     answer::Maps,
     layout::{
-        ANSWERS_MAX, LARGE_ANSWERS_MAX, NAMES_MAX, REMARKS_MAX, ZONES_MAX,
+        ANSWERS_MAX, CACHE_MAX, LARGE_ANSWERS_MAX, NAMES_MAX, REMARKS_MAX, ZONES_MAX,
         epoch::Epoch,
         key::{NameKey, Seed},
         left_out,
         name_entry::NameEntry,
         outcome::{self, Outcome},
         remark::Remark,
-        rendered::{LargeAnswer, Scratch, SmallAnswer},
+        rendered::{KeptAnswer, LargeAnswer, Scratch, SmallAnswer},
         settings::{Lease, Settings},
         zone::Zone,
     },
@@ -54,6 +54,8 @@ static LARGE_ANSWERS: HashMap<
     { LARGE_ANSWERS_MAX as usize },
     { BPF_F_NO_PREALLOC as usize },
 > = HashMap::new();
+#[btf_map]
+static CACHE: LruHashMap<NameKey, KeptAnswer, { CACHE_MAX as usize }> = LruHashMap::new();
 /// Programs on one CPU do not interrupt each other.
 #[btf_map]
 static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
@@ -189,6 +191,11 @@ impl Maps<'static> for KernelMaps {
     #[inline(always)]
     fn large_answer(self, key: &NameKey) -> Option<*const LargeAnswer> {
         LARGE_ANSWERS.get_ptr(key)
+    }
+
+    #[inline(always)]
+    fn kept_answer(self, key: &NameKey) -> Option<*const KeptAnswer> {
+        CACHE.get_ptr(key)
     }
 
     #[inline(always)]

@@ -14,7 +14,7 @@ use dns_ebpf::{
         left_out,
         name_entry::{NameEntry, V4_MAX},
         outcome::Outcome,
-        rendered::{LargeAnswer, Scratch, SmallAnswer},
+        rendered::{KeptAnswer, LargeAnswer, Scratch, SmallAnswer},
         settings::{Lease, Settings},
         zone::Zone,
     },
@@ -184,6 +184,11 @@ impl Maps<'static> for RaceMaps {
     #[inline(always)]
     fn large_answer(self, key: &NameKey) -> Option<*const LargeAnswer> {
         KernelMaps.large_answer(key)
+    }
+
+    #[inline(always)]
+    fn kept_answer(self, key: &NameKey) -> Option<*const KeptAnswer> {
+        KernelMaps.kept_answer(key)
     }
 
     #[inline(always)]

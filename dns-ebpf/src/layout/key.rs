@@ -26,6 +26,14 @@ impl NameKey {
     pub fn of_type(self, qtype: u16) -> Self {
         Self { low: self.low ^ u64::from(qtype), ..self }
     }
+
+    /// Returns the key of the name's records of one type, in CACHE, for queries with
+    /// these bits of [`variant`](super::rendered::variant).
+    #[inline(always)]
+    #[must_use]
+    pub fn of_variant(self, qtype: u16, variant: u16) -> Self {
+        Self { low: self.low ^ u64::from(qtype), high: self.high ^ u64::from(variant) }
+    }
 }
 
 /// Random start of both lanes; as long-lived as the maps.

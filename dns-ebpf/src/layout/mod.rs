@@ -16,7 +16,7 @@ pub mod zone;
 
 /// Version of everything in this module; stands in SETTINGS and in the path
 /// of the pins, so that agents of two versions never share a map.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// One octet of printable text. Its BTF integer is marked CHAR by the agent's
 /// build script, so that `bpftool map dump` prints an array of it as a string.
@@ -30,6 +30,9 @@ pub mod maps {
     pub const ANSWERS: &str = "ANSWERS";
     /// The same for longer ones: -> [`super::rendered::LargeAnswer`].
     pub const LARGE_ANSWERS: &str = "LARGE_ANSWERS";
+    /// Hash of a question for a name elsewhere -> [`super::rendered::KeptAnswer`]; the
+    /// kernel evicts what was not asked for lately.
+    pub const CACHE: &str = "CACHE";
     /// Index -> [`super::zone::Zone`].
     pub const ZONES: &str = "ZONES";
     /// One [`super::settings::Settings`].
@@ -48,8 +51,8 @@ pub mod maps {
     /// One test only, and never pinned: how many replies were wrong.
     pub const WRONG: &str = "WRONG";
     /// All that are pinned.
-    pub const ALL: [&str; 9] =
-        [NAMES, ANSWERS, LARGE_ANSWERS, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS, REMARKS];
+    pub const ALL: [&str; 10] =
+        [NAMES, ANSWERS, LARGE_ANSWERS, CACHE, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS, REMARKS];
 }
 
 /// Names of the programs.
@@ -109,6 +112,8 @@ pub const NAMES_MAX: u32 = 262_144;
 pub const ANSWERS_MAX: u32 = 262_144;
 /// Most entries of `LARGE_ANSWERS` unless the agent sets another number at load.
 pub const LARGE_ANSWERS_MAX: u32 = 65_536;
+/// Most entries of CACHE: 6.5 MB, all at once.
+pub const CACHE_MAX: u32 = 8192;
 /// Local addresses of each family that are answered for.
 pub const LOCAL_IPS: usize = 4;
 /// Entries of ZONES.
@@ -126,6 +131,8 @@ mod pod {
     unsafe impl aya::Pod for super::rendered::SmallAnswer {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::rendered::LargeAnswer {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::rendered::KeptAnswer {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::zone::Zone {}
     // SAFETY: as above.

@@ -35,10 +35,23 @@ pub enum Outcome {
     NxdomainAaaa,
     /// Answered: the name, asked for another type, does not exist.
     NxdomainOther,
+    /// Answered from CACHE: asked for A records.
+    CachedA,
+    /// Answered from CACHE: asked for AAAA records.
+    CachedAaaa,
+    /// Answered from CACHE: asked for another type.
+    CachedOther,
+    /// Answered from CACHE: the name, asked for A records, does not exist.
+    CachedNxdomainA,
+    /// Answered from CACHE: the name, asked for AAAA records, does not exist.
+    CachedNxdomainAaaa,
+    /// Answered from CACHE: the name, asked for another type, does not exist.
+    CachedNxdomainOther,
     /// Passed up: not a plain query with one question of class IN and at most
     /// an OPT without options, or a longer name.
     Unsupported,
-    /// Passed up: the name is not in NAMES, nor in a zone whose names all are.
+    /// Passed up: the name is not in NAMES, nor in a zone whose names all are, nor is
+    /// what is asked in CACHE.
     NotInMap,
     /// Passed up: the entry of the name, or of its closest ancestor, leaves it to
     /// the agent.
@@ -66,7 +79,7 @@ pub enum Outcome {
 }
 
 /// Number of outcomes.
-pub const OUTCOMES: u32 = 25;
+pub const OUTCOMES: u32 = 31;
 
 /// Entries of COUNTERS: every outcome for each family.
 pub const COUNTERS: u32 = 2 * OUTCOMES;
@@ -93,6 +106,12 @@ impl Outcome {
         Self::NxdomainA,
         Self::NxdomainAaaa,
         Self::NxdomainOther,
+        Self::CachedA,
+        Self::CachedAaaa,
+        Self::CachedOther,
+        Self::CachedNxdomainA,
+        Self::CachedNxdomainAaaa,
+        Self::CachedNxdomainOther,
         Self::Unsupported,
         Self::NotInMap,
         Self::AgentOnly,
@@ -123,6 +142,12 @@ impl Outcome {
             Self::NxdomainA => "nxdomain_a",
             Self::NxdomainAaaa => "nxdomain_aaaa",
             Self::NxdomainOther => "nxdomain_other",
+            Self::CachedA => "cached_a",
+            Self::CachedAaaa => "cached_aaaa",
+            Self::CachedOther => "cached_other",
+            Self::CachedNxdomainA => "cached_nxdomain_a",
+            Self::CachedNxdomainAaaa => "cached_nxdomain_aaaa",
+            Self::CachedNxdomainOther => "cached_nxdomain_other",
             Self::Unsupported => "unsupported",
             Self::NotInMap => "not_in_map",
             Self::AgentOnly => "agent_only",

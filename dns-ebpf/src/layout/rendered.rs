@@ -1,5 +1,5 @@
-//! The values of ANSWERS and `LARGE_ANSWERS`: the records of one owner name and
-//! type, in wire form.
+//! The values of ANSWERS, `LARGE_ANSWERS` and CACHE: the records of one owner name
+//! and type, in wire form.
 //!
 //! ```text
 //!   0            4       6       8     14      16
@@ -13,7 +13,8 @@
 //! eight octets behind the name, so that a short name leaves room for more.
 //!
 //! 184 octets: with its key one slab object of 256. The large ones are 952, and
-//! the object 1,024.
+//! the object 1,024. Those of CACHE, whose memory is taken at once, are 736; they
+//! have what belongs to a kept response before the zone's index.
 
 use super::Text;
 
@@ -21,6 +22,10 @@ use super::Text;
 pub const SMALL: usize = 160;
 /// Octets of name and body in `LARGE_ANSWERS`.
 pub const LARGE: usize = 928;
+/// Octets of name and body in CACHE.
+pub const KEPT: usize = 656;
+/// Most records of a response in CACHE.
+pub const KEPT_RECORDS: usize = 18;
 /// Octets in which a body is copied: as many as are missing to a multiple of it
 /// must be there behind the body, and are not looked at.
 pub const BLOCK: usize = 32;
@@ -35,7 +40,7 @@ pub mod flags {
 /// The records of one owner name and type.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rendered<const OCTETS: usize> {
+pub struct Rendered<const OCTETS: usize, More = Nothing> {
     /// Differs at each write; equal to `generation_end` in a whole entry.
     pub generation: u32,
     /// The type.
@@ -53,19 +58,54 @@ pub struct Rendered<const OCTETS: usize> {
     /// The name as in [`super::name_entry::NameEntry`], with its leading dot, NUL
     /// up to a multiple of eight octets, the body.
     pub octets: [Text; OCTETS],
+    /// What values of one map have besides.
+    pub more: More,
     /// Index into ZONES of the zone on which the answer depends.
     pub zone: u32,
     /// As `generation`.
     pub generation_end: u32,
 }
 
+/// What values of ANSWERS have besides.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nothing {}
+
+/// What values of CACHE have besides. Times are `CLOCK_MONOTONIC` in nanoseconds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// When the TTL of all records is 0.
+    pub expires_ns: u64,
+    /// Until when it is answered; not after `expires_ns`.
+    pub until_ns: u64,
+    /// Bits of [`variant`] that the query had.
+    pub variant: u16,
+    /// Flags of the response: AA, RA, AD and the RCODE.
+    pub header: u16,
+    /// Where the TTL of each record stands in the body.
+    pub ttls: [u16; KEPT_RECORDS],
+}
+
+/// What of a query, beside its question, makes it another one.
+pub mod variant {
+    /// CD.
+    pub const CHECKING_DISABLED: u16 = 1;
+    /// DO.
+    pub const DNSSEC_OK: u16 = 2;
+}
+
 /// Value of ANSWERS.
 pub type SmallAnswer = Rendered<SMALL>;
 /// Value of `LARGE_ANSWERS`.
 pub type LargeAnswer = Rendered<LARGE>;
+/// Value of CACHE.
+pub type KeptAnswer = Rendered<KEPT, Lifetime>;
 
 const _: () = assert!(size_of::<SmallAnswer>() == 184);
 const _: () = assert!(size_of::<LargeAnswer>() == 952);
+const _: () = assert!(size_of::<Lifetime>() == 56);
+const _: () = assert!(size_of::<KeptAnswer>() == 736);
 const _: () = assert!(core::mem::offset_of!(SmallAnswer, octets) == 16);
 
 /// Returns where the body of an answer for a name of `length` octets in wire form
@@ -82,8 +122,8 @@ pub const BODY_WORDS: usize = 136;
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug)]
 pub struct Scratch {
-    /// As in [`Rendered`].
-    pub flags: u16,
+    /// Flags of the response: AA, RA, AD and the RCODE.
+    pub header: u16,
     /// As in [`Rendered`].
     pub answers: u16,
     /// As in [`Rendered`].
@@ -101,7 +141,7 @@ pub struct Scratch {
 impl Scratch {
     /// One that holds nothing.
     pub const EMPTY: Self = Self {
-        flags: 0,
+        header: 0,
         answers: 0,
         authorities: 0,
         additionals: 0,

@@ -11,7 +11,13 @@
 //! the length of the name follows from the message's; its labels are checked
 //! where the name is compared with a stored one.
 
-use crate::{NAME_MAX, layout::outcome::Outcome, opaque::octet, packet::Packet, wire::frame::NAME};
+use crate::{
+    NAME_MAX,
+    layout::{outcome::Outcome, rendered::variant},
+    opaque::octet,
+    packet::Packet,
+    wire::frame::NAME,
+};
 
 /// Octets of an OPT record without options.
 pub const OPT: u64 = 11;
@@ -25,11 +31,31 @@ pub struct Query {
     pub name_length: u64,
     /// QTYPE.
     pub qtype: u16,
+    /// The header's flags.
+    pub flags: u16,
     /// The OPT record, when there is one.
     pub edns: Option<Edns>,
 }
 
+/// CD (RFC 4035 3.2.2).
+const CD: u16 = 0x0010;
+
 impl Query {
+    /// Returns the bits of [`variant`] of the query.
+    #[inline(always)]
+    pub fn variant(&self) -> u16 {
+        let checking_disabled = if self.flags & CD != 0 { variant::CHECKING_DISABLED } else { 0 };
+        checking_disabled | if self.is_dnssec_ok() { variant::DNSSEC_OK } else { 0 }
+    }
+
+    /// Says whether DO is set (RFC 3225).
+    #[inline(always)]
+    pub fn is_dnssec_ok(&self) -> bool {
+        let Some(Edns { head }) = self.edns else { return false };
+        let [.., flags] = head.to_ne_bytes();
+        flags & 0x80 != 0
+    }
+
     /// Returns the most octets of a message that the client takes: 512, or what
     /// its OPT says if that is more (RFC 1035 4.2.1, RFC 6891 6.2.3).
     #[inline(always)]
@@ -94,5 +120,6 @@ fn parse_supported(packet: Packet, message_length: u64) -> Option<Query> {
         (tail.get::<u32, NAME>(), Some(Edns { head }))
     };
     let question = u32::from_be(question);
-    (question & 0xffff == IN).then_some(Query { name_length, qtype: (question >> 16) as u16, edns })
+    let (qtype, flags) = ((question >> 16) as u16, u16::from_be(head.get::<u16, 44>()));
+    (question & 0xffff == IN).then_some(Query { name_length, qtype, flags, edns })
 }

@@ -11,7 +11,7 @@ use crate::{
     },
     opaque::{octet, ten_bits},
     packet::Packet,
-    plan::{Addresses, Answer, Plan},
+    plan::{Addresses, Answer, Plan, Records},
     wire::{
         frame::{DNS, NAME},
         query::{Edns, OPT, Query},
@@ -27,9 +27,11 @@ const AAAA_RECORD: u64 = 28;
 const BLOCKS: u64 = 32;
 /// End of the question for a name of no octets.
 const BODY: u64 = NAME + 4;
-/// RCODEs (RFC 1035 4.1.1).
-const NOERROR: u16 = 0;
+/// AA and the RCODE for a name that is not there (RFC 1035 4.1.1).
+const AA: u16 = 0x0400;
 const NXDOMAIN: u16 = 3;
+/// AD (RFC 4035 3.2.3).
+const AD: u16 = 0x0020;
 /// Pointer to the question's name (RFC 1035 4.1.4).
 const OWNER: [u8; 2] = [0xc0, 12];
 
@@ -52,7 +54,7 @@ pub fn write<'a>(
     packet: Packet,
     query: &Query,
     plan: &Plan,
-    zone: &Zone,
+    zone: Option<&Zone>,
     length: u64,
     scratch: impl Fn() -> Option<&'a Scratch>,
 ) -> Option<()> {
@@ -60,14 +62,15 @@ pub fn write<'a>(
     const AUTHORITY: u64 = 1 << 16;
     let counts = match plan.answer {
         Answer::V4(addresses) => {
-            write_v4(packet, query, zone.ttl_s, addresses)?;
+            write_v4(packet, query, zone?.ttl_s, addresses)?;
             addresses.count * ANSWER
         }
         Answer::V6(addresses) => {
-            write_v6(packet, query, zone.ttl_s, addresses)?;
+            write_v6(packet, query, zone?.ttl_s, addresses)?;
             addresses.count * ANSWER
         }
         Answer::Soa => {
+            let zone = zone?;
             write_soa(packet, query, plan, zone)?;
             // Its own TTL, after owner, type and class.
             let record = packet.span_at::<{ BODY + 10 }>(query.name_length)?;
@@ -75,7 +78,7 @@ pub fn write<'a>(
             ANSWER
         }
         Answer::Nodata | Answer::NoSuchName => {
-            write_soa(packet, query, plan, zone)?;
+            write_soa(packet, query, plan, zone?)?;
             AUTHORITY
         }
         Answer::Rendered(records) => {
@@ -88,15 +91,25 @@ pub fn write<'a>(
     }
     // QDCOUNT, ANCOUNT, NSCOUNT, ARCOUNT.
     let counts = (1 << 48 | counts) + u64::from(query.edns.is_some());
-    let rcode = if matches!(plan.answer, Answer::NoSuchName) { NXDOMAIN } else { NOERROR };
-    write_header(packet, counts, rcode)
+    let header = match plan.answer {
+        Answer::NoSuchName => AA | NXDOMAIN,
+        // Only who asks for it gets AD (RFC 6840 5.7).
+        Answer::Rendered(Records { header, .. })
+            if query.flags & AD == 0 && !query.is_dnssec_ok() =>
+        {
+            header as u16 & !AD
+        }
+        Answer::Rendered(Records { header, .. }) => header as u16,
+        _ => AA,
+    };
+    write_header(packet, counts, header)
 }
 
-/// Flags: the query's RD and CD with QR and AA (RFC 1035 4.1.1, RFC 4035 3.2.2).
+/// Flags: the query's RD and CD with QR and those given (RFC 1035 4.1.1, RFC 4035 3.2.2).
 #[inline(always)]
-fn write_header(packet: Packet, counts: u64, rcode: u16) -> Option<()> {
+fn write_header(packet: Packet, counts: u64, header: u16) -> Option<()> {
     let head = packet.head::<NAME>()?;
-    let flags = u16::from_be(head.get::<u16, 44>()) & 0x0110 | 0x8400 | rcode;
+    let flags = u16::from_be(head.get::<u16, 44>()) & 0x0110 | 0x8000 | header;
     head.set::<u16, 44>(flags.to_be());
     head.set::<u64, 46>(counts.to_be());
     Some(())

@@ -13,14 +13,23 @@ use dns_ebpf::{
         LAYOUT_VERSION, LOCAL_IPS, Text,
         key::{self, NameKey, Seed},
         name_entry::{NAME_OCTETS, NameEntry, POOL_OCTETS, V4_MAX, V6_MAX, flags},
-        rendered::{self, BLOCK, Rendered, body_start},
+        rendered::{
+            self, BLOCK, KEPT_RECORDS, KeptAnswer, Lifetime, Nothing, Rendered, body_start,
+        },
         settings::Settings,
         zone::{self, SOA_OCTETS, SUFFIX_WORDS, ZONE_NAME_OCTETS, Zone},
     },
     wire::name::fold,
 };
 
-use crate::records::{Answer, AnswerKey, ClusterZone, NameKind, NameRecords};
+use super::cache::{KeptKey, Life};
+use crate::{
+    message::{
+        AA, AD, CLASS_IN, HEADER, Header, NOERROR, NXDOMAIN, OPCODE, QR, Question, RA, RCODE, TC,
+        TYPE_OPT, TYPE_SOA, sections::RawRecord,
+    },
+    records::{Answer, AnswerKey, ClusterZone, NameKind, NameRecords},
+};
 
 /// SOA timers of CoreDNS's `kubernetes` plugin, in seconds.
 const SOA_REFRESH_S: u32 = 7200;
@@ -28,8 +37,6 @@ const SOA_RETRY_S: u32 = 1800;
 const SOA_EXPIRE_S: u32 = 86400;
 /// RDLENGTH of the SOA with MNAME `ns.dns` and RNAME `hostmaster` before pointers.
 const SOA_RDLENGTH: u16 = 42;
-const TYPE_SOA: u16 = 6;
-const CLASS_IN: u16 = 1;
 
 /// Returns the value of SETTINGS. Fails with too many addresses of one family.
 pub fn settings(seed: Seed, local_ips: &[IpAddr]) -> Result<Settings> {
@@ -138,21 +145,7 @@ pub fn answer<const OCTETS: usize>(
     generation: u32,
 ) -> Option<(NameKey, Rendered<OCTETS>)> {
     let key = answer_key(&answer.key, seed)?;
-    let text = [".", &answer.key.name].concat();
-    // The name on the wire ends in the root.
-    let start = usize::try_from(body_start(text.len() as u64 + 1)).ok()?;
-    let end = start + answer.body.len();
-    // What is read in the last block, but for what follows the octets, is in them.
-    let is_readable =
-        start + answer.body.len().next_multiple_of(BLOCK) <= OCTETS + size_of::<u64>();
-    if answer.body.len() < size_of::<u64>() || end > OCTETS || !is_readable {
-        return None;
-    }
-    let mut octets = [0; OCTETS];
-    let body = text.bytes().chain(iter::repeat(0)).take(start).chain(answer.body.iter().copied());
-    for (place, octet) in octets.iter_mut().zip(body) {
-        *place = as_text(octet);
-    }
+    let octets = octets_of(&answer.key.name, &answer.body)?;
     let [answers, additionals] = answer.counts;
     let value = Rendered {
         generation,
@@ -163,10 +156,117 @@ pub fn answer<const OCTETS: usize>(
         additionals,
         body_length: u16::try_from(answer.body.len()).ok()?,
         octets,
+        more: Nothing {},
         zone,
         generation_end: generation,
     };
     Some((key, value))
+}
+
+/// Returns a name on the wire as text in lower case, without a final dot; None as in
+/// [`wire_name`].
+pub fn plain_name(wire: &[u8]) -> Option<String> {
+    let mut labels = Vec::new();
+    let mut rest = wire;
+    while let Some((length, after)) = rest.split_first()
+        && *length != 0
+    {
+        let (label, after) = after.split_at_checked(usize::from(*length))?;
+        labels.push(str::from_utf8(label).ok()?.to_ascii_lowercase());
+        rest = after;
+    }
+    let name = labels.join(".");
+    // No dot was part of a label, and nothing is missing.
+    (wire_name(&name)?.len() == wire.len()).then_some(name)
+}
+
+/// Returns the key in CACHE; None as in [`wire_name`].
+pub fn kept_key(key: &KeptKey, seed: Seed) -> Option<NameKey> {
+    Some(name_key(&key.name, seed)?.of_variant(key.qtype, key.variant))
+}
+
+/// Returns the key and the value of CACHE for a response. None when the kernel cannot
+/// give it: it is no response to that question, has an OPT or TC, another RCODE than
+/// NOERROR and NXDOMAIN, no records, more than 18 of them or one of another class than
+/// IN, or does not fit. `generation` as in [`name_entry`].
+pub fn kept_answer(
+    key: &KeptKey,
+    response: &[u8],
+    life: Life,
+    seed: Seed,
+    generation: u32,
+) -> Option<(NameKey, KeptAnswer)> {
+    let (header, question) = (Header::parse(response)?, Question::parse(response)?);
+    let is_it = question.qtype == key.qtype
+        && question.qclass == CLASS_IN
+        && plain_name(question.name).as_ref() == Some(&key.name);
+    let is_plain = header.flags & QR != 0
+        && header.flags & (TC | OPCODE) == 0
+        && header.questions == 1
+        && matches!(header.rcode(), NOERROR | NXDOMAIN);
+    if !is_it || !is_plain {
+        return None;
+    }
+    let start = HEADER + question.octets.len();
+    let mut ttls = [0; KEPT_RECORDS];
+    let records = [header.answers, header.authorities, header.additionals];
+    let records = records.into_iter().map(usize::from).sum::<usize>();
+    if records == 0 || records > KEPT_RECORDS {
+        return None;
+    }
+    let mut at = start;
+    for ttl in ttls.iter_mut().take(records) {
+        let record = RawRecord::read(response, at)?;
+        if record.record_type == TYPE_OPT || record.class != CLASS_IN {
+            return None;
+        }
+        // TTL and RDLENGTH stand before RDATA.
+        *ttl = u16::try_from(record.start - 6 - start).ok()?;
+        at = record.end();
+    }
+    let body = response.get(start..)?;
+    if at != response.len() {
+        return None;
+    }
+    let octets = octets_of(&key.name, body)?;
+    let value = KeptAnswer {
+        generation,
+        qtype: key.qtype,
+        flags: 0,
+        answers: header.answers,
+        authorities: header.authorities,
+        additionals: header.additionals,
+        body_length: u16::try_from(body.len()).ok()?,
+        octets,
+        more: Lifetime {
+            expires_ns: life.expires_ns,
+            until_ns: life.until_ns.min(life.expires_ns),
+            variant: key.variant,
+            header: header.flags & (AA | RA | AD | RCODE),
+            ttls,
+        },
+        zone: 0,
+        generation_end: generation,
+    };
+    Some((kept_key(key, seed)?, value))
+}
+
+/// Returns name and body as a value has them; None when they do not fit.
+fn octets_of<const OCTETS: usize>(name: &str, body: &[u8]) -> Option<[Text; OCTETS]> {
+    let text = [".", name].concat();
+    // The name on the wire ends in the root.
+    let start = usize::try_from(body_start(text.len() as u64 + 1)).ok()?;
+    // What is read in the last block, but for what follows the octets, is in them.
+    let is_readable = start + body.len().next_multiple_of(BLOCK) <= OCTETS + size_of::<u64>();
+    if body.len() < size_of::<u64>() || start + body.len() > OCTETS || !is_readable {
+        return None;
+    }
+    let mut octets = [0; OCTETS];
+    let all = text.bytes().chain(iter::repeat(0)).take(start).chain(body.iter().copied());
+    for (place, octet) in octets.iter_mut().zip(all) {
+        *place = as_text(octet);
+    }
+    Some(octets)
 }
 
 /// Returns the answer that a value of ANSWERS or `LARGE_ANSWERS` holds; None when it

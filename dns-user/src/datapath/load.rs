@@ -15,6 +15,7 @@ use super::{
     OBJECT,
     addresses::Addresses,
     answers::Answers,
+    cache::KernelCache,
     epoch::EpochWriter,
     maps::{Counters, KernelAnswers, LeaseMap, Names, Zones},
     mode::Features,
@@ -66,6 +67,8 @@ pub struct Loaded {
     pub ebpf: Ebpf,
     /// NAMES, ANSWERS and ZONES.
     pub answers: KernelAnswers,
+    /// CACHE.
+    pub cache: KernelCache,
     /// LEASE.
     pub lease: LeaseMap,
     /// COUNTERS.
@@ -118,6 +121,7 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
             Zones::new(take(&mut ebpf, maps::ZONES)?)?,
             EpochWriter::new(take(&mut ebpf, maps::EPOCH)?)?,
         ),
+        cache: KernelCache::new(take(&mut ebpf, maps::CACHE)?, seed)?,
         lease: LeaseMap::new(take(&mut ebpf, maps::LEASE)?)?,
         counters: Counters::new(take(&mut ebpf, maps::COUNTERS)?)?,
         remarks: Remarks::new(take(&mut ebpf, maps::REMARKS)?)?,
@@ -170,7 +174,9 @@ fn seed_of(pins: &Pins, names_max: u32) -> Result<Seed> {
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<MapData> {
     let map = ebpf.take_map(name).with_context(|| format!("no map {name} in the BPF object"))?;
     match map {
-        Map::Array(data) | Map::HashMap(data) | Map::PerCpuArray(data) => Ok(data),
+        Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::PerCpuArray(data) => {
+            Ok(data)
+        }
         other => bail!("{name} is a map of another type: {other:?}"),
     }
 }

@@ -15,7 +15,9 @@ use dns_ebpf::layout::{
 
 use tracing::warn;
 
-use super::{answers::Answers, encode, epoch::EpochWriter, pins::Pins, remarks::Remarks};
+use super::{
+    answers::Answers, cache::KernelCache, encode, epoch::EpochWriter, pins::Pins, remarks::Remarks,
+};
 use crate::{
     answers::Family,
     records::{Answer, AnswerKey, ClusterZone, NameRecords},
@@ -316,6 +318,8 @@ pub struct PinnedMaps {
     pub names: Names,
     /// ANSWERS and `LARGE_ANSWERS`.
     pub answers: Answers,
+    /// CACHE.
+    pub cache: KernelCache,
     /// ZONES.
     pub zones: Zones,
     /// LEASE.
@@ -337,6 +341,7 @@ impl PinnedMaps {
                 pins.open(maps::LARGE_ANSWERS)?,
                 settings.seed,
             )?,
+            cache: KernelCache::new(pins.open(maps::CACHE)?, settings.seed)?,
             zones: Zones::new(pins.open(maps::ZONES)?)?,
             lease: LeaseMap::new(pins.open(maps::LEASE)?)?,
             counters: Counters::new(pins.open(maps::COUNTERS)?)?,

@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod answers;
 pub mod attach;
+pub mod cache;
 pub mod encode;
 pub mod epoch;
 mod filters;

@@ -1,9 +1,9 @@
 //! Where maps and links stay while no agent runs.
 //!
 //! ```text
-//! PIN_DIR/v4/NAMES, ANSWERS, LARGE_ANSWERS, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS, REMARKS
-//! PIN_DIR/v4/links/IFINDEX      what holds a program on tcx or in XDP
-//! PIN_DIR/v4/filters/IFINDEX    a program that is on the clsact qdisc as well
+//! PIN_DIR/v5/NAMES, ANSWERS, LARGE_ANSWERS, CACHE, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS, REMARKS
+//! PIN_DIR/v5/links/IFINDEX      what holds a program on tcx or in XDP
+//! PIN_DIR/v5/filters/IFINDEX    a program that is on the clsact qdisc as well
 //! ```
 //! The folder carries the layout's version, so agents of two versions never
 //! share a map.
@@ -17,14 +17,14 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, Map, MapData, MapInfo};
 use dns_ebpf::layout::{
-    ANSWERS_MAX, LARGE_ANSWERS_MAX, LAYOUT_VERSION, REMARKS_MAX, ZONES_MAX,
+    ANSWERS_MAX, CACHE_MAX, LARGE_ANSWERS_MAX, LAYOUT_VERSION, REMARKS_MAX, ZONES_MAX,
     epoch::Epoch,
     key::NameKey,
     maps,
     name_entry::NameEntry,
     outcome::COUNTERS,
     remark::Remark,
-    rendered::{LargeAnswer, SmallAnswer},
+    rendered::{KeptAnswer, LargeAnswer, SmallAnswer},
     settings::{Lease, Settings},
     zone::Zone,
 };
@@ -123,6 +123,7 @@ impl Pins {
             (maps::NAMES, KEY, size_of::<NameEntry>(), names_max),
             (maps::ANSWERS, KEY, size_of::<SmallAnswer>(), ANSWERS_MAX),
             (maps::LARGE_ANSWERS, KEY, size_of::<LargeAnswer>(), LARGE_ANSWERS_MAX),
+            (maps::CACHE, KEY, size_of::<KeptAnswer>(), CACHE_MAX),
             (maps::ZONES, 4, size_of::<Zone>(), ZONES_MAX),
             (maps::SETTINGS, 4, size_of::<Settings>(), 1),
             (maps::LEASE, 4, size_of::<Lease>(), 1),

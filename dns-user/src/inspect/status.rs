@@ -26,6 +26,8 @@ struct Status {
     names: usize,
     /// Records of other types than A and AAAA, by name and type.
     answers: usize,
+    /// Responses for names outside the cluster.
+    kept: usize,
     /// Such as which zone is left to CoreDNS, and why.
     remarks: Vec<String>,
     lease: LeaseStatus,
@@ -89,6 +91,7 @@ fn read(pins: &Pins) -> Result<Status> {
             .collect(),
         names: maps.names.entries().count(),
         answers: maps.answers.all()?.len(),
+        kept: maps.cache.entries()?.len(),
         remarks: maps.remarks.all()?,
         lease: LeaseStatus {
             agent_alive: lease.alive_until_ns > now_ns,
@@ -117,8 +120,18 @@ fn link_name(ifindex: u32) -> Option<String> {
 }
 
 fn text(status: &Status) -> String {
-    let Status { layout_version, local_ips, zones, names, answers, remarks, lease, links, packets } =
-        status;
+    let Status {
+        layout_version,
+        local_ips,
+        zones,
+        names,
+        answers,
+        kept,
+        remarks,
+        lease,
+        links,
+        packets,
+    } = status;
     let mut text = String::new();
     let ips: Vec<_> = local_ips.iter().map(ToString::to_string).collect();
     let mut line = |what: &str, value: String| {
@@ -132,6 +145,7 @@ fn text(status: &Status) -> String {
     }
     line("names", names.to_string());
     line("answers", answers.to_string());
+    line("kept", kept.to_string());
     for remark in remarks {
         line("remark", remark.clone());
     }

@@ -321,17 +321,19 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// them. It does not tell all types apart that a name may lack.
 fn answered(outcome: Outcome) -> Option<(u16, Option<u16>)> {
     Some(match outcome {
-        Outcome::AnswerA | Outcome::NodataA => (NOERROR, Some(TYPE_A)),
-        Outcome::AnswerAaaa | Outcome::NodataAaaa => (NOERROR, Some(TYPE_AAAA)),
+        Outcome::AnswerA | Outcome::NodataA | Outcome::CachedA => (NOERROR, Some(TYPE_A)),
+        Outcome::AnswerAaaa | Outcome::NodataAaaa | Outcome::CachedAaaa => {
+            (NOERROR, Some(TYPE_AAAA))
+        }
         Outcome::AnswerSrv => (NOERROR, Some(TYPE_SRV)),
         Outcome::AnswerPtr => (NOERROR, Some(TYPE_PTR)),
         Outcome::AnswerCname => (NOERROR, Some(TYPE_CNAME)),
         Outcome::AnswerTxt => (NOERROR, Some(TYPE_TXT)),
         Outcome::AnswerSoa => (NOERROR, Some(TYPE_SOA)),
-        Outcome::NodataOther => (NOERROR, None),
-        Outcome::NxdomainA => (NXDOMAIN, Some(TYPE_A)),
-        Outcome::NxdomainAaaa => (NXDOMAIN, Some(TYPE_AAAA)),
-        Outcome::NxdomainOther => (NXDOMAIN, None),
+        Outcome::NodataOther | Outcome::CachedOther => (NOERROR, None),
+        Outcome::NxdomainA | Outcome::CachedNxdomainA => (NXDOMAIN, Some(TYPE_A)),
+        Outcome::NxdomainAaaa | Outcome::CachedNxdomainAaaa => (NXDOMAIN, Some(TYPE_AAAA)),
+        Outcome::NxdomainOther | Outcome::CachedNxdomainOther => (NXDOMAIN, None),
         _ => return None,
     })
 }

@@ -1,0 +1,103 @@
+//! CACHE: responses for names outside the cluster, which the kernel gives while they
+//! are good and an agent is alive.
+
+use anyhow::{Context as _, Result};
+use aya::maps::{HashMap, Map, MapData};
+use dns_ebpf::layout::{
+    key::{NameKey, Seed},
+    rendered::{KeptAnswer, variant},
+};
+
+use super::{encode, maps::allow_absent};
+use crate::message::Question;
+
+/// What an entry of CACHE is found by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeptKey {
+    /// The name in lower case, without a final dot.
+    pub(super) name: String,
+    pub(super) qtype: u16,
+    /// Bits of [`variant`].
+    pub(super) variant: u16,
+}
+
+impl KeptKey {
+    /// Returns the key of a question of class IN under DO and CD; None when the kernel
+    /// cannot hold its name: one of more than 136 octets, or of other characters than
+    /// letters, digits, `-` and `_`.
+    pub fn new(question: &Question<'_>, dnssec_ok: bool, checking_disabled: bool) -> Option<Self> {
+        let name = encode::plain_name(question.name)?;
+        let flag = |is_set: bool, flag: u16| if is_set { flag } else { 0 };
+        let variant = flag(dnssec_ok, variant::DNSSEC_OK)
+            | flag(checking_disabled, variant::CHECKING_DISABLED);
+        Some(Self { name, qtype: question.qtype, variant })
+    }
+}
+
+/// For how long the kernel gives a response, on `CLOCK_MONOTONIC`
+/// ([`monotonic_ns`](crate::clock::monotonic_ns)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Life {
+    /// When the TTL of its records is 0: all of them have the whole seconds until then.
+    pub expires_ns: u64,
+    /// Until when it is given; not after `expires_ns`. Before that, so that somebody
+    /// who still asks for it reaches the agent, which may renew it.
+    pub until_ns: u64,
+}
+
+/// The map.
+pub struct KernelCache {
+    map: HashMap<MapData, NameKey, KeptAnswer>,
+    seed: Seed,
+    /// Of the next write. Starts at random, so that a new agent's writes differ
+    /// from those of the one before.
+    generation: u32,
+}
+
+impl KernelCache {
+    /// Takes CACHE, whose keys are made with `seed`.
+    pub fn new(map: MapData, seed: Seed) -> Result<Self> {
+        let map = Map::LruHashMap(map).try_into().context("CACHE is not the map it should be")?;
+        Ok(Self { map, seed, generation: rand::random() })
+    }
+
+    /// Gives a response from now on, in place of an older one. It is the message that
+    /// answers `key` without an OPT, with AA and RA as on a hit of CoreDNS's cache.
+    ///
+    /// False, and nothing is there afterwards, when the kernel cannot give it: as in
+    /// [`encode::kept_answer`].
+    pub fn put(&mut self, key: &KeptKey, response: &[u8], life: Life) -> Result<bool> {
+        self.generation = self.generation.wrapping_add(1);
+        let Some((key, value)) =
+            encode::kept_answer(key, response, life, self.seed, self.generation)
+        else {
+            self.remove(key)?;
+            return Ok(false);
+        };
+        self.map.insert(key, value, 0).context("cannot write to CACHE")?;
+        Ok(true)
+    }
+
+    /// Gives a response no longer; not an error when it is not there.
+    pub fn remove(&mut self, key: &KeptKey) -> Result<()> {
+        let Some(key) = encode::kept_key(key, self.seed) else { return Ok(()) };
+        allow_absent(self.map.remove(&key)).context("cannot delete from CACHE")
+    }
+
+    /// Gives no response any longer: for the start, and whenever all that is kept is
+    /// forgotten.
+    pub fn clear(&mut self) -> Result<()> {
+        let keys: Vec<_> = self.map.keys().filter_map(Result::ok).collect();
+        for key in keys {
+            allow_absent(self.map.remove(&key)).context("cannot delete from CACHE")?;
+        }
+        Ok(())
+    }
+
+    /// Returns all entries, in no order. Entries that change meanwhile may be missing
+    /// or come twice.
+    pub fn entries(&self) -> Result<Vec<KeptAnswer>> {
+        let values = self.map.iter().map(|entry| entry.map(|(_, value)| value));
+        values.collect::<Result<_, _>>().context("cannot read CACHE")
+    }
+}
