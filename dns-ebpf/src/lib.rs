@@ -36,3 +36,8 @@ pub mod answer;
 /// Longest name in wire form that is answered in the kernel, in octets, root
 /// included. A multiple of eight: names are read in words.
 pub const NAME_MAX: u64 = 136;
+
+/// Priority (`SO_PRIORITY`) of what the agent asks its own sockets over `lo`, where
+/// it goes on without being looked at or counted.
+/// No type of service leads to it (`linux/pkt_sched.h`).
+pub const PROBE_PRIORITY: u32 = 5;

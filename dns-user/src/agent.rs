@@ -1,10 +1,6 @@
 //! `nodedns run`: builds the parts, joins them, and ends all when one ends.
 
-use std::{
-    path::Path,
-    sync::{Arc, RwLock},
-    time::Duration,
-};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Error, Result, anyhow};
 use dns_ebpf::layout::programs;
@@ -20,7 +16,6 @@ use tracing::{info, warn};
 use crate::{
     args,
     cache::Cache,
-    cluster::Cluster,
     config::{Config, DNS_PORT},
     datapath::{
         attach::{self, Attachments},
@@ -34,11 +29,16 @@ use crate::{
         remarks::Remarks,
     },
     forward::{CachingForwarder, Forwarder, Schedule},
-    health::{DatapathState, Health},
+    health::{DatapathState, FallThroughState, Health},
     http,
     intercept::Interception,
-    lease, local_address,
+    lease,
     metrics::Metrics,
+    node::{
+        address::LocalAddresses,
+        fall_through::{self, FallThrough, table::Addresses},
+        heartbeat::Heartbeat,
+    },
     objects::Event,
     pipeline::Pipeline,
     server::{Responder, Sockets},
@@ -104,6 +104,8 @@ struct Tasks {
     keeping: JoinSet<Result<()>>,
     /// What answers queries.
     serving: JoinSet<Result<()>>,
+    /// What makes queries come here.
+    node: JoinSet<Result<()>>,
     /// What is asked about the agent itself.
     http: JoinSet<Result<()>>,
     /// Becomes true when queries are to be taken in no more.
@@ -113,35 +115,49 @@ struct Tasks {
 impl Default for Tasks {
     fn default() -> Self {
         let (leaving, _) = watch::channel(false);
-        Self { keeping: JoinSet::new(), serving: JoinSet::new(), http: JoinSet::new(), leaving }
+        Self {
+            keeping: JoinSet::new(),
+            serving: JoinSet::new(),
+            node: JoinSet::new(),
+            http: JoinSet::new(),
+            leaving,
+        }
     }
 }
 
 impl Tasks {
     /// Waits for the end of a part, which none comes to by itself.
     async fn join_next(&mut self) -> Option<Result<Result<()>, JoinError>> {
-        let Self { keeping, serving, http, .. } = self;
+        let Self { keeping, serving, node, http, .. } = self;
         tokio::select! {
             Some(ended) = http.join_next() => Some(ended),
             Some(ended) = keeping.join_next() => Some(ended),
             Some(ended) = serving.join_next() => Some(ended),
+            Some(ended) = node.join_next() => Some(ended),
             else => None,
         }
     }
 
     /// Ends all parts. While another agent takes over, this one goes on answering
-    /// what the kernel passes up; then it takes in no more, and ends when what came
-    /// before is answered.
+    /// what the kernel passes up; without another, queries go to CoreDNS from now on.
+    /// Then it takes in no more, and ends when what came before is answered.
     async fn stop(mut self, pin_dir: &Path) -> Result<()> {
         let is_followed = Next::is_taken(pin_dir)?;
         self.keeping.shutdown().await;
+        let mut is_relieved = false;
         if is_followed {
             info!("another agent takes over");
-            let over = timeout(HANDOVER, Next::over(pin_dir)).await;
-            over.unwrap_or_else(|_late| {
-                warn!("it does not answer yet; stopping all the same");
-                Ok(())
-            })?;
+            match timeout(HANDOVER, Next::over(pin_dir)).await {
+                Ok(over) => {
+                    over?;
+                    is_relieved = true;
+                }
+                Err(_late) => warn!("it does not answer yet; stopping all the same"),
+            }
+        }
+        self.node.shutdown().await;
+        if !is_relieved {
+            fall_through::leave().await;
         }
         self.leaving.send_replace(true);
         let served = async { while self.serving.join_next().await.is_some() {} };
@@ -164,9 +180,9 @@ fn raise_file_limit() {
 
 /// Starts every part; each runs until it fails.
 async fn start(config: Config, tasks: &mut Tasks) -> Result<()> {
-    if let Some(interface) = &config.local_interface {
-        local_address::place(&config.local_ips, interface).await?;
-    }
+    let addresses =
+        LocalAddresses { ips: config.local_ips.clone(), interface: config.local_interface.clone() };
+    addresses.place().await?;
     let mut state = State::new(config.cluster_domain.clone());
     let cluster = Arc::clone(state.cluster());
     let health = Arc::new(Health::new(LEASE_LIMIT));
@@ -195,6 +211,7 @@ async fn start(config: Config, tasks: &mut Tasks) -> Result<()> {
     };
 
     let (servers, upstreams) = watch::channel(upstreams::at_start(&config.upstream));
+    let (endpoints, fall_through) = watch::channel(upstreams::endpoints_at_start(&config.upstream));
     let (filled, is_filled) = watch::channel(false);
     let (events, received) = mpsc::channel(EVENTS_MAX);
     let (pods, pods_wanted) = watch::channel(None);
@@ -206,7 +223,11 @@ async fn start(config: Config, tasks: &mut Tasks) -> Result<()> {
         Arc::clone(&forwarder),
         metrics.set_cache(Arc::clone(&cache)),
     );
-    serve(tasks, &config, cluster, misses, &metrics, &health)?;
+    let heartbeat = Heartbeat::new(&config.local_ips)?;
+    let responder =
+        Responder::new(cluster, Arc::new(misses), Arc::clone(&metrics), heartbeat.sources()?);
+    serve(tasks, &config, responder, &health)?;
+    keep_node(tasks, &config, addresses, heartbeat, fall_through, &health)?;
     let tasks = &mut tasks.keeping;
     let (store, interception, remarks) = match datapath {
         None => {
@@ -230,6 +251,7 @@ async fn start(config: Config, tasks: &mut Tasks) -> Result<()> {
         said: None,
         upstream,
         servers,
+        endpoints,
         cache,
         pods,
         health,
@@ -237,6 +259,32 @@ async fn start(config: Config, tasks: &mut Tasks) -> Result<()> {
     };
     tasks.spawn(pipeline.run(received));
     tasks.spawn(run_source(config, first_list, events, pods_wanted, sources));
+    Ok(())
+}
+
+/// Starts what makes queries come here while this agent answers, and go elsewhere
+/// while it does not.
+fn keep_node(
+    tasks: &mut Tasks,
+    config: &Config,
+    addresses: LocalAddresses,
+    heartbeat: Heartbeat,
+    endpoints: watch::Receiver<Arc<[SocketAddr]>>,
+    health: &Arc<Health>,
+) -> Result<()> {
+    tasks.node.spawn(addresses.keep(Arc::clone(health)));
+    if config.fall_through {
+        health.set_fall_through(FallThroughState::Pending);
+        let is_local = config.local_ips.contains(&config.health_listen.ip());
+        let addresses = Addresses {
+            local: config.local_ips.clone(),
+            health_port: is_local.then_some(config.health_listen.port()),
+            probes: heartbeat.sources()?,
+        };
+        let fall_through = FallThrough::new(addresses, endpoints, Arc::clone(health));
+        tasks.keeping.spawn(fall_through.keep());
+    }
+    tasks.node.spawn(heartbeat.run(Arc::clone(health)));
     Ok(())
 }
 
@@ -339,13 +387,10 @@ fn load_programs(config: &Config, pins: Option<&Pins>) -> Result<Option<(Loaded,
 fn serve(
     tasks: &mut Tasks,
     config: &Config,
-    cluster: Arc<RwLock<Cluster>>,
-    misses: CachingForwarder,
-    metrics: &Arc<Metrics>,
+    responder: Responder,
     health: &Arc<Health>,
 ) -> Result<()> {
     let sockets = Sockets::bind(&config.local_ips, DNS_PORT)?;
-    let responder = Responder::new(cluster, Arc::new(misses), Arc::clone(metrics));
     tasks.serving.spawn(sockets.serve(Arc::new(responder), tasks.leaving.subscribe()));
     health.set_sockets_open(true);
     Ok(())

@@ -165,6 +165,9 @@ pub struct RunArguments {
     /// Name of that link.
     #[arg(long, env = "NODEDNS_INTERFACE_NAME", value_name = "NAME", default_value = INTERFACE_NAME)]
     pub interface_name: String,
+    /// Keep the nftables table that sends queries to CoreDNS when no agent answers.
+    #[arg(long, env = "NODEDNS_SETUP_NFTABLES", value_name = "BOOL", default_value_t = true, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    pub setup_nftables: bool,
     /// Folder of the pinned maps and links, on a bpf file system.
     #[arg(long, env = "NODEDNS_PIN_DIR", value_name = "DIR", default_value = PIN_DIR)]
     pub pin_dir: PathBuf,

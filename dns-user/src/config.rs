@@ -95,6 +95,8 @@ pub struct Config {
     pub interfaces: Interfaces,
     /// The link to set up; None leaves the network alone.
     pub local_interface: Option<LocalInterface>,
+    /// Whether queries are sent to CoreDNS by nftables when no agent answers.
+    pub fall_through: bool,
     /// Folder of the pins.
     pub pin_dir: PathBuf,
     /// How long watched names are answered after the agent fell silent.
@@ -140,6 +142,7 @@ impl Config {
             local_interface: arguments
                 .setup_interface
                 .then_some(LocalInterface { name: arguments.interface_name }),
+            fall_through: arguments.setup_nftables,
             pin_dir: arguments.pin_dir,
             staleness_limit: Duration::from_secs(arguments.staleness_limit.into()),
             metrics_listen: arguments.metrics_listen,

@@ -2,9 +2,13 @@
 //! parts of the agent, read by `/health`, `/ready` and the metrics.
 
 use std::{
+    collections::BTreeMap,
+    net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+
+use crate::answers::Transport;
 
 /// Where the datapath stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -15,6 +19,22 @@ pub enum DatapathState {
     Attached,
     /// There is none: every query is answered by the sockets.
     Off,
+}
+
+/// Where queries stand that no agent answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FallThroughState {
+    /// They are not to be sent anywhere.
+    Off,
+    /// They are to be sent to CoreDNS, which is not prepared yet.
+    Pending,
+    /// They are sent to CoreDNS.
+    InPlace {
+        /// Local addresses whose family no server of CoreDNS has.
+        uncovered: Vec<IpAddr>,
+    },
+    /// They cannot be sent to CoreDNS, for this reason.
+    Unavailable(String),
 }
 
 /// What the parts of the agent say of themselves.
@@ -37,10 +57,24 @@ struct State {
     pipeline_seen_at: Instant,
     /// Names whose last change the kernel has not taken.
     names_owed: usize,
+    /// Why the local addresses are not in place.
+    address_trouble: Option<String>,
+    /// How often they had to be put back.
+    addresses_restored: u64,
+    fall_through: FallThroughState,
+    /// How often the nftables table had to be put back.
+    tables_restored: u64,
+    /// Flows that were sent to CoreDNS since this agent runs.
+    flows: u64,
+    /// When each of the agent's own sockets last answered it.
+    answered_at: BTreeMap<(IpAddr, Transport), Instant>,
 }
 
 /// How long the pipeline may be silent: it shows a sign of life every second.
 const PIPELINE_LIMIT: Duration = Duration::from_secs(10);
+/// How long a socket may owe the agent itself an answer: it is asked every second
+/// or more often.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 impl Health {
     /// Returns the state at start: nothing is there yet. The agent is hung when
@@ -56,6 +90,12 @@ impl Health {
                 stands_by: false,
                 pipeline_seen_at: Instant::now(),
                 names_owed: 0,
+                address_trouble: None,
+                addresses_restored: 0,
+                fall_through: FallThroughState::Off,
+                tables_restored: 0,
+                flows: 0,
+                answered_at: BTreeMap::new(),
             }),
         }
     }
@@ -95,6 +135,68 @@ impl Health {
         state.names_owed = names_owed;
     }
 
+    /// Notes why the local addresses are not in place, None when they are. Returns
+    /// the reason if it is another one than before.
+    pub fn set_address_trouble(&self, trouble: Option<String>) -> Option<String> {
+        let mut state = self.state();
+        let is_new = trouble.is_some() && state.address_trouble != trouble;
+        state.address_trouble = trouble;
+        if is_new { state.address_trouble.clone() } else { None }
+    }
+
+    /// Returns why the local addresses are not in place.
+    pub fn address_trouble(&self) -> Option<String> {
+        self.state().address_trouble.clone()
+    }
+
+    /// Notes that the local addresses had to be put back.
+    pub fn count_restored_address(&self) {
+        self.state().addresses_restored += 1;
+    }
+
+    /// Returns how often the local addresses had to be put back.
+    pub fn addresses_restored(&self) -> u64 {
+        self.state().addresses_restored
+    }
+
+    /// Notes where queries stand that no agent answers; says whether that is new.
+    pub fn set_fall_through(&self, now: FallThroughState) -> bool {
+        let mut state = self.state();
+        let is_new = state.fall_through != now;
+        state.fall_through = now;
+        is_new
+    }
+
+    /// Returns where queries stand that no agent answers.
+    pub fn fall_through(&self) -> FallThroughState {
+        self.state().fall_through.clone()
+    }
+
+    /// Notes that the nftables table had to be put back.
+    pub fn count_restored_table(&self) {
+        self.state().tables_restored += 1;
+    }
+
+    /// Returns how often the nftables table had to be put back.
+    pub fn tables_restored(&self) -> u64 {
+        self.state().tables_restored
+    }
+
+    /// Notes that so many more flows were sent to CoreDNS.
+    pub fn count_flows(&self, flows: u64) {
+        self.state().flows += flows;
+    }
+
+    /// Returns how many flows were sent to CoreDNS since this agent runs.
+    pub fn flows(&self) -> u64 {
+        self.state().flows
+    }
+
+    /// Notes that the agent's socket on `ip` has answered the agent itself.
+    pub fn see_answer(&self, ip: IpAddr, transport: Transport) {
+        self.state().answered_at.insert((ip, transport), Instant::now());
+    }
+
     /// Says whether the pipeline has shown a sign of life of late.
     pub fn is_pipeline_alive(&self) -> bool {
         let state = self.state();
@@ -121,6 +223,9 @@ impl Health {
         if !self.is_pipeline_alive() {
             return Some("events are not worked off: the agent hangs".to_owned());
         }
+        if let Some(trouble) = self.address_trouble().or_else(|| self.silent_socket()) {
+            return Some(trouble);
+        }
         let age = self.lease_age()?;
         (age > self.lease_limit).then(|| {
             format!(
@@ -130,6 +235,15 @@ impl Health {
                 self.lease_limit.as_secs()
             )
         })
+    }
+
+    /// Returns a sentence about a socket that has answered and does so no longer.
+    fn silent_socket(&self) -> Option<String> {
+        let state = self.state();
+        let mut answers = state.answered_at.iter();
+        let ((ip, transport), at) = answers.find(|(_, at)| at.elapsed() > ANSWER_LIMIT)?;
+        let seconds = at.elapsed().as_secs();
+        Some(format!("{ip} has not answered over {transport} for {seconds} s: the agent hangs"))
     }
 
     /// Returns what is missing until everything works; nothing when it does, or
@@ -147,6 +261,10 @@ impl Health {
                 "the programs may not answer yet",
             ),
             (state.sockets_open, "DNS sockets are not open yet"),
+            (
+                state.fall_through != FallThroughState::Pending,
+                "queries may still fall through to CoreDNS",
+            ),
         ];
         parts.into_iter().filter(|(there, _)| !there).map(|(_, missing)| missing).collect()
     }

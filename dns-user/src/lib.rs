@@ -52,7 +52,7 @@ pub mod env;
 
 pub mod clock;
 pub mod lease;
-pub mod local_address;
+pub mod node;
 
 pub mod inspect;
 pub mod logs;

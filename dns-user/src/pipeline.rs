@@ -54,6 +54,8 @@ pub struct Pipeline {
     pub upstream: Upstream,
     /// The upstream servers as they are.
     pub servers: watch::Sender<Arc<[SocketAddr]>>,
+    /// Those of them that queries may be sent to by address translation.
+    pub endpoints: watch::Sender<Arc<[SocketAddr]>>,
     /// What upstream said, under the Corefile as it is.
     pub cache: Arc<Cache>,
     /// Who wants Pods, for the source.
@@ -173,10 +175,22 @@ impl Pipeline {
 
     fn follow_upstreams(&self) {
         let Upstream::Services(services) = &self.upstream else { return };
-        let servers = {
+        let (endpoints, cluster_ips) = {
             let cluster = self.state.cluster().read().unwrap_or_else(PoisonError::into_inner);
-            upstreams::endpoints(&cluster.index, services)
+            let endpoints = upstreams::endpoints(&cluster.index, services);
+            let is_unknown = endpoints.is_empty();
+            let cluster_ips = is_unknown.then(|| upstreams::cluster_ips(&cluster.index, services));
+            (endpoints, cluster_ips)
         };
+        self.endpoints.send_if_modified(|old| {
+            // The last ones stay: they may come back, and nothing else would answer.
+            let is_new = !endpoints.is_empty() && **old != *endpoints;
+            if is_new {
+                *old = endpoints.as_slice().into();
+            }
+            is_new
+        });
+        let servers = cluster_ips.unwrap_or(endpoints);
         self.servers.send_if_modified(|old| {
             let is_new = **old != *servers;
             if servers.is_empty() && is_new {

@@ -18,6 +18,13 @@ pub fn at_start(upstream: &Upstream) -> Arc<[SocketAddr]> {
     }
 }
 
+/// Returns the servers to which packets of others may be sent before the watch has
+/// said anything: those of the flag, if they can be reached by anyone.
+pub fn endpoints_at_start(upstream: &Upstream) -> Arc<[SocketAddr]> {
+    let Upstream::Servers(servers) = upstream else { return Arc::from([]) };
+    servers.iter().copied().filter(|server| !server.ip().is_loopback()).collect()
+}
+
 /// Kubernetes, "Discovering services": `{NAME}_SERVICE_HOST`.
 fn from_environment(service: &ObjectName) -> Option<SocketAddr> {
     let name = service.name.to_ascii_uppercase().replace('-', "_");
@@ -25,16 +32,20 @@ fn from_environment(service: &ObjectName) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, DNS_PORT))
 }
 
-/// Returns the servers behind the first of `services` that has any: its ready
-/// endpoints, or the clusterIPs of the first that exists while none has.
+/// Returns the ready endpoints of the first of `services` that has any.
 pub fn endpoints(index: &Index, services: &[ObjectName]) -> Vec<SocketAddr> {
-    let existing = || services.iter().filter_map(|name| index.service(name));
-    let ready = existing().map(|service| ready_endpoints(index, service));
-    let servers = ready.into_iter().find(|servers| !servers.is_empty());
-    servers.unwrap_or_else(|| existing().next().map_or_else(Vec::new, cluster_ips))
+    let existing = services.iter().filter_map(|name| index.service(name));
+    let mut ready = existing.map(|service| ready_endpoints(index, service));
+    ready.find(|servers| !servers.is_empty()).unwrap_or_default()
 }
 
-fn cluster_ips(service: &Service) -> Vec<SocketAddr> {
+/// Returns the clusterIPs of the first of `services` that exists.
+pub fn cluster_ips(index: &Index, services: &[ObjectName]) -> Vec<SocketAddr> {
+    let mut existing = services.iter().filter_map(|name| index.service(name));
+    existing.next().map_or_else(Vec::new, service_ips)
+}
+
+fn service_ips(service: &Service) -> Vec<SocketAddr> {
     let ServiceKind::ClusterIp(ips) = &service.kind else { return Vec::new() };
     ips.iter().map(|ip| SocketAddr::new(*ip, dns_port(&service.ports))).collect()
 }
@@ -60,7 +71,7 @@ fn dns_port(ports: &[Port]) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use super::endpoints;
+    use super::{cluster_ips, endpoints};
     use crate::{
         index::Index,
         objects::{
@@ -72,15 +83,26 @@ mod tests {
     struct Case {
         name: &'static str,
         given: Vec<Object>,
-        expect: &'static [&'static str],
+        endpoints: &'static [&'static str],
+        cluster_ips: &'static [&'static str],
     }
 
     #[test]
     fn the_first_service_that_exists() {
         let kube_dns = || mk_service("kube-system/kube-dns", "10.96.0.10");
         let cases = [
-            Case { name: "none", given: vec![mk_service("prod/web", "10.96.0.1")], expect: &[] },
-            Case { name: "no endpoints", given: vec![kube_dns()], expect: &["10.96.0.10:53"] },
+            Case {
+                name: "none",
+                given: vec![mk_service("prod/web", "10.96.0.1")],
+                endpoints: &[],
+                cluster_ips: &[],
+            },
+            Case {
+                name: "no endpoints",
+                given: vec![kube_dns()],
+                endpoints: &[],
+                cluster_ips: &["10.96.0.10:53"],
+            },
             Case {
                 name: "endpoints",
                 given: vec![
@@ -88,7 +110,8 @@ mod tests {
                     mk_slice("kube-system/kube-dns-a", "kube-dns", "10.244.0.3"),
                     mk_slice("kube-system/kube-dns-b", "kube-dns", "10.244.0.2"),
                 ],
-                expect: &["10.244.0.2:53", "10.244.0.3:53"],
+                endpoints: &["10.244.0.2:53", "10.244.0.3:53"],
+                cluster_ips: &["10.96.0.10:53"],
             },
             Case {
                 name: "coredns without endpoints, kube-dns with",
@@ -97,23 +120,27 @@ mod tests {
                     mk_service("kube-system/coredns", "10.96.0.3"),
                     mk_slice("kube-system/kube-dns-a", "kube-dns", "10.244.0.3"),
                 ],
-                expect: &["10.244.0.3:53"],
+                endpoints: &["10.244.0.3:53"],
+                cluster_ips: &["10.96.0.3:53"],
             },
             Case {
                 name: "coredns before kube-dns",
                 given: vec![kube_dns(), mk_service("kube-system/coredns", "10.96.0.3")],
-                expect: &["10.96.0.3:53"],
+                endpoints: &[],
+                cluster_ips: &["10.96.0.3:53"],
             },
         ];
         let services = ["kube-system/coredns", "kube-system/kube-dns"].map(mk_name);
-        for Case { name, given, expect } in cases {
+        for Case { name, given, endpoints: expected, cluster_ips: expected_ips } in cases {
             let mut index = Index::default();
             for object in given {
                 index.apply(Event::Apply(object));
             }
-            let servers: Vec<_> =
-                endpoints(&index, &services).iter().map(ToString::to_string).collect();
-            assert_eq!(servers, expect, "{name}");
+            let text = |servers: Vec<std::net::SocketAddr>| -> Vec<_> {
+                servers.iter().map(ToString::to_string).collect()
+            };
+            assert_eq!(text(endpoints(&index, &services)), expected, "{name}");
+            assert_eq!(text(cluster_ips(&index, &services)), expected_ips, "{name}");
         }
     }
 }

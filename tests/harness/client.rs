@@ -55,11 +55,7 @@ pub struct UdpClient {
 impl UdpClient {
     /// Makes a socket with an address and a port of the kernel's choice.
     pub fn new(namespace: &Namespace, server: SocketAddr) -> io::Result<Self> {
-        let any = match server {
-            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        };
-        Self::with_source(namespace, any, server)
+        Self::with_source(namespace, any_address(server).ip(), server)
     }
 
     /// Makes a socket with this address of its own.
@@ -135,14 +131,45 @@ pub fn exchange_tcp(
     limit: Duration,
 ) -> io::Result<Response> {
     let start = Instant::now();
-    let mut stream = namespace.run(|| TcpStream::connect_timeout(&server, limit))?;
-    stream.set_read_timeout(Some(limit))?;
-    stream.set_write_timeout(Some(limit))?;
-    let length = u16::try_from(query.len()).map_err(io::Error::other)?;
-    stream.write_all(&[&length.to_be_bytes(), query].concat())?;
-    let mut length = [0; 2];
-    stream.read_exact(&mut length)?;
-    let mut octets = vec![0; u16::from_be_bytes(length).into()];
-    stream.read_exact(&mut octets)?;
+    let mut client = namespace.run(|| TcpClient::connect_here(server, limit))?;
+    let octets = client.exchange(query)?;
     Ok(Response { octets, elapsed: start.elapsed() })
+}
+
+/// Returns the address that stands for any of `server`'s family, with any port.
+pub fn any_address(server: SocketAddr) -> SocketAddr {
+    let any = match server {
+        SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    SocketAddr::new(any, 0)
+}
+
+/// A connection to a server.
+#[derive(Debug)]
+pub struct TcpClient {
+    stream: TcpStream,
+}
+
+impl TcpClient {
+    /// Connects from the namespace that the thread is in. Whatever takes longer
+    /// than `limit` fails.
+    pub fn connect_here(server: SocketAddr, limit: Duration) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&server, limit)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(limit))?;
+        stream.set_write_timeout(Some(limit))?;
+        Ok(Self { stream })
+    }
+
+    /// Sends a query and waits for a response.
+    pub fn exchange(&mut self, query: &[u8]) -> io::Result<Vec<u8>> {
+        let length = u16::try_from(query.len()).map_err(io::Error::other)?;
+        self.stream.write_all(&[&length.to_be_bytes(), query].concat())?;
+        let mut length = [0; 2];
+        self.stream.read_exact(&mut length)?;
+        let mut octets = vec![0; u16::from_be_bytes(length).into()];
+        self.stream.read_exact(&mut octets)?;
+        Ok(octets)
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::{env, fs::File, path::Path};
 
-use dns_user::datapath::mode::Features;
+use dns_user::{datapath::mode::Features, node::fall_through::kernel as nftables};
 use nix::{
     mount::{MsFlags, mount},
     sys::{
@@ -32,6 +32,8 @@ pub enum Need {
     /// The embedded BPF object, which is empty when the agent was built
     /// without a BPF toolchain.
     Object,
+    /// Nftables in the kernel.
+    Nftables,
     /// A program.
     Tool(&'static str),
 }
@@ -87,6 +89,7 @@ impl Need {
             Self::Object => dns_user::datapath::OBJECT
                 .is_empty()
                 .then(|| "the agent was built without its BPF object".to_owned()),
+            Self::Nftables => missing_nftables(),
             Self::Tool(program) => {
                 tools::find(program).is_none().then(|| format!("the program {program} is needed"))
             }
@@ -107,6 +110,12 @@ fn missing_bpf() -> Option<String> {
         return Some("a kernel with BTF is needed".to_owned());
     }
     mount_bpffs().err().map(|error| format!("a BPF file system at {BPFFS} is needed ({error})"))
+}
+
+fn missing_nftables() -> Option<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let opened = runtime.expect("a runtime").block_on(nftables::Kernel::open());
+    opened.err().map(|error| format!("{error:#}"))
 }
 
 /// Mounts the BPF file system where it is not mounted yet.

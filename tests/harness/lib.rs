@@ -34,6 +34,7 @@ pub mod resolver;
 pub mod packet;
 
 pub mod client;
+pub mod client_load;
 pub mod http;
 pub mod raw;
 pub mod steady;

@@ -4,12 +4,14 @@
 //! ```text
 //! pod: eth0 10.244.0.N/32, default via 169.254.1.1 === vethN of the node, 169.254.1.1/32
 //! node: route 10.244.0.N dev vethN, lo 10.99.0.1/32 (the node's own address)
+//!
+//! the same with fd00:10:244::N, fd00:169:254:1::1, fd00:10:99::1
 //! ```
 
 use std::{
     ffi::OsStr,
     fs,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     process::Command,
     sync::atomic::{AtomicU8, Ordering},
 };
@@ -20,8 +22,13 @@ use crate::{netns::Namespace, resolver::ResolverFiles};
 pub const LOCAL_IP: Ipv4Addr = Ipv4Addr::new(169, 254, 25, 10);
 /// The node's own address.
 pub const NODE_IP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+/// An address of IPv6 that nodedns can be told to answer on.
+pub const LOCAL_IP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x169, 0x254, 0x25, 0, 0, 0, 0x10);
+/// The node's own address of IPv6.
+pub const NODE_IP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x10, 0x99, 0, 0, 0, 0, 1);
 /// The node's end of every veth pair, the pods' gateway.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x169, 0x254, 1, 0, 0, 0, 1);
 
 /// A namespace that plays the node.
 #[derive(Debug)]
@@ -35,9 +42,15 @@ impl Node {
     #[track_caller]
     pub fn new(name: &str) -> Self {
         let namespace = Namespace::new(name);
-        namespace.ip(&format!("address add {NODE_IP}/32 dev lo"));
+        namespace.ip(&format!(
+            "address add {NODE_IP}/32 dev lo\n\
+             address add {NODE_IP6}/128 dev lo nodad"
+        ));
         namespace.run(|| {
-            fs::write("/proc/sys/net/ipv4/ip_forward", "1").expect("forwarding can be enabled");
+            for setting in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+                fs::write(format!("/proc/sys/net/{setting}"), "1")
+                    .expect("forwarding can be enabled");
+            }
         });
         Self { namespace, pods: AtomicU8::new(0) }
     }
@@ -79,22 +92,28 @@ impl Node {
         let pod = Pod {
             namespace: Namespace::new(name),
             address: Ipv4Addr::new(10, 244, 0, number),
+            address6: Ipv6Addr::new(0xfd00, 0x10, 0x244, 0, 0, 0, 0, number.into()),
             link: format!("veth{number}"),
             resolver: ResolverFiles::for_pod(LOCAL_IP.into()),
         };
-        let Pod { namespace, address, link, .. } = &pod;
+        let Pod { namespace, address, address6, link, .. } = &pod;
         self.namespace.ip(&format!(
             "link add {link} {option} type veth peer name eth0 netns {}\n\
              address add {GATEWAY}/32 dev {link}\n\
+             address add {GATEWAY6}/128 dev {link} nodad\n\
              link set {link} up\n\
-             route add {address}/32 dev {link}",
+             route add {address}/32 dev {link}\n\
+             route add {address6}/128 dev {link}",
             namespace.name()
         ));
         namespace.ip(&format!(
             "address add {address}/32 dev eth0\n\
+             address add {address6}/128 dev eth0 nodad\n\
              link set eth0 up\n\
              route add {GATEWAY} dev eth0 scope link\n\
-             route add default via {GATEWAY} dev eth0"
+             route add default via {GATEWAY} dev eth0\n\
+             route add {GATEWAY6} dev eth0\n\
+             route add default via {GATEWAY6} dev eth0"
         ));
         pod
     }
@@ -105,6 +124,7 @@ impl Node {
 pub struct Pod {
     namespace: Namespace,
     address: Ipv4Addr,
+    address6: Ipv6Addr,
     link: String,
     resolver: ResolverFiles,
 }
@@ -118,6 +138,11 @@ impl Pod {
     /// Returns the pod's address, on its `eth0`.
     pub fn address(&self) -> Ipv4Addr {
         self.address
+    }
+
+    /// Returns the pod's address of IPv6.
+    pub fn address6(&self) -> Ipv6Addr {
+        self.address6
     }
 
     /// Returns the name of the node's end of the veth pair.
@@ -143,9 +168,10 @@ mod tests {
     };
 
     /// Sends a datagram and gets it back.
-    fn exchange(from: &Namespace, to: &Namespace, address: Ipv4Addr) -> IpAddr {
+    fn exchange(from: &Namespace, to: &Namespace, address: IpAddr) -> IpAddr {
+        let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
         let server = to.run(|| UdpSocket::bind((address, 5353)).unwrap());
-        let client = from.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+        let client = from.run(|| UdpSocket::bind(any).unwrap());
         for socket in [&server, &client] {
             socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         }
@@ -166,10 +192,14 @@ mod tests {
         let node = Node::new("node");
         node.add_address(LOCAL_IP.into());
         let (one, other) = (node.add_pod("one"), node.add_pod("other"));
-        let source = exchange(one.namespace(), node.namespace(), LOCAL_IP);
+        for address in [LOCAL_IP.into(), NODE_IP6.into()] {
+            let source = exchange(one.namespace(), node.namespace(), address);
+            assert!([IpAddr::from(one.address()), one.address6().into()].contains(&source));
+        }
+        let source = exchange(one.namespace(), other.namespace(), other.address().into());
         assert_eq!(source, one.address());
-        let source = exchange(one.namespace(), other.namespace(), other.address());
-        assert_eq!(source, one.address());
+        let source = exchange(one.namespace(), other.namespace(), other.address6().into());
+        assert_eq!(source, one.address6());
     }
 
     #[test]

@@ -79,6 +79,14 @@ impl Other {
     pub fn seen(&self) -> u64 {
         self.loaded.counters.read().unwrap().iter().map(|it| it.packets).sum()
     }
+
+    /// Returns the same without those of an opcode that no program knows: such as
+    /// the agent asks itself, over `lo`.
+    pub fn seen_of_clients(&self) -> u64 {
+        let counts = self.loaded.counters.read().unwrap();
+        let queries = counts.iter().filter(|it| it.outcome != Outcome::Unsupported);
+        queries.map(|it| it.packets).sum()
+    }
 }
 
 fn tcx(order: LinkOrder) -> TcAttachOptions {

@@ -53,7 +53,7 @@ fn add_ipv6(rig: &Rig) {
     rig.pod.namespace().ip(&format!(
         "address add {POD_IP6}/128 dev eth0 nodad\n\
          address add fd00:fe::2/64 dev eth0 nodad\n\
-         route add default via fd00:fe::1 dev eth0"
+         route replace default via fd00:fe::1 dev eth0"
     ));
 }
 

@@ -120,8 +120,8 @@ fn other_packets_are_left_alone() {
 
         // Another program there sees what is not answered.
         ask(rig.node.namespace(), SERVER, &known());
-        assert_eq!(other.seen(), 0, "{hook:?}");
+        assert_eq!(other.seen_of_clients(), 0, "{hook:?}");
         ask(rig.node.namespace(), SERVER, &Query::new("www.example.com", qtype::A));
-        assert_eq!(other.seen(), 1, "{hook:?}");
+        assert_eq!(other.seen_of_clients(), 1, "{hook:?}");
     }
 }

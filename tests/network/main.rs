@@ -11,11 +11,13 @@
     reason = "a test that cannot go on panics with a message"
 )]
 
+mod address;
 mod answers;
 mod chain;
 mod changes;
 mod clients;
 mod errors;
+mod fall_through;
 mod intercept;
 mod links;
 mod load;

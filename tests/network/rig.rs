@@ -14,7 +14,7 @@ use harness::{
     kernel::{self, Need},
     manifests::Manifests,
     node::{LOCAL_IP, NODE_IP, Node, Pod},
-    packet::query::Query,
+    packet::query::{Edns, Query, qtype},
     upstream::{Table, Upstream},
 };
 
@@ -27,6 +27,13 @@ pub const SOON: Duration = Duration::from_secs(10);
 /// Each of these outcomes, counted once.
 pub fn once(outcomes: &[Outcome]) -> HashMap<Outcome, u64> {
     outcomes.iter().map(|outcome| (*outcome, 1)).collect()
+}
+
+/// Returns a query that programs pass on and the agent answers from its records
+/// (with 10.96.1.1): with an EDNS option for local use (RFC 6891 9).
+pub fn of_the_agent() -> Query {
+    let edns = Edns { options: vec![(65001, Vec::new())], ..Edns::default() };
+    Query { edns: Some(edns), ..Query::new("web.shop.svc.cluster.local", qtype::A) }
 }
 
 /// Returns the hooks of pods' links that this kernel has.

@@ -18,6 +18,7 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use dns_ebpf::{
+    PROBE_PRIORITY,
     answer::{Answered, Buffer, PassedUp, answer},
     layout::outcome::Outcome,
 };
@@ -49,9 +50,14 @@ pub fn nodedns_tc(ctx: TcContext) -> i32 {
 ///
 /// The reply goes on as the packet that it is written into, which has its route
 /// already: to this host, where the client is as well.
+/// What the agent asks its own sockets is nobody's query.
 #[classifier]
 pub fn nodedns_lo(ctx: TcContext) -> i32 {
-    match answer_skb(Skb::new(&ctx), ctx) {
+    let skb = Skb::new(&ctx);
+    if skb.priority() == PROBE_PRIORITY {
+        return NEXT;
+    }
+    match answer_skb(skb, ctx) {
         Some(_) => PASS,
         None => NEXT,
     }

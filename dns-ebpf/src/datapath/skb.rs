@@ -28,6 +28,13 @@ impl Skb {
         unsafe { (*self.0).ifindex }
     }
 
+    /// Returns the priority that the sender's socket gave the packet, on `lo`.
+    #[inline(always)]
+    pub fn priority(self) -> u32 {
+        // SAFETY: a field of the context.
+        unsafe { (*self.0).priority }
+    }
+
     /// Says whether a VLAN tag was taken off the frame.
     #[inline(always)]
     pub fn has_vlan_tag(self) -> bool {

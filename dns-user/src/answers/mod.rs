@@ -21,6 +21,8 @@ pub use encode::build_servfail;
 pub use outside::Pending;
 pub use rendered::render;
 
+use std::fmt;
+
 use crate::{
     cluster::{Cluster, Found},
     message::{CLASS_IN, NOTIFY, OPCODE},
@@ -28,12 +30,21 @@ use crate::{
 use query::{Query, Unread};
 
 /// How a query came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
     /// In a datagram.
     Udp,
     /// In a stream, with two octets of length before each message.
     Tcp,
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+        })
+    }
 }
 
 /// Address family of a client.

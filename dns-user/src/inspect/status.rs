@@ -1,8 +1,12 @@
 //! `nodedns status`: what the pinned maps and links say.
 
-use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    net::{IpAddr, SocketAddr},
+};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use dns_ebpf::layout::LAYOUT_VERSION;
 use nix::net::if_::if_indextoname;
 use serde::Serialize;
@@ -16,12 +20,17 @@ use crate::{
         maps::{Count, PinnedMaps},
         pins::Pins,
     },
+    node::{
+        address::LocalAddresses,
+        fall_through::kernel::{Found, Kernel},
+    },
 };
 
 #[derive(Debug, Serialize)]
 struct Status {
     layout_version: u32,
     local_ips: Vec<IpAddr>,
+    node: NodeStatus,
     zones: Vec<ZoneStatus>,
     names: usize,
     /// Records of other types than A and AAAA, by name and type.
@@ -58,6 +67,32 @@ struct LinkStatus {
     name: Option<String>,
 }
 
+/// What the node's network shows.
+#[derive(Debug, Serialize)]
+struct NodeStatus {
+    addresses: Vec<AddressStatus>,
+    fall_through: FallThroughStatus,
+}
+
+#[derive(Debug, Serialize)]
+struct AddressStatus {
+    ip: IpAddr,
+    /// None when it is on no link of this node.
+    link: Option<String>,
+}
+
+/// Where queries go that no agent answers.
+#[derive(Debug, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+enum FallThroughStatus {
+    /// To these servers, and the agent answers for these addresses now.
+    InPlace { endpoints: Vec<SocketAddr>, alive: Vec<IpAddr>, flows: u64, incumbent_rules: usize },
+    /// Nowhere: there is no nftables table.
+    Absent,
+    /// Nowhere: nftables cannot be used.
+    Unavailable { reason: String },
+}
+
 /// Prints the state.
 pub fn status(arguments: &InspectArguments) -> Result<()> {
     let status = read(&Pins::new(&arguments.pin_dir))?;
@@ -78,8 +113,11 @@ fn read(pins: &Pins) -> Result<Status> {
         .pinned_links()?
         .into_iter()
         .map(|ifindex| LinkStatus { ifindex, name: link_name(ifindex) });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let node = runtime.context("cannot start the runtime")?.block_on(read_node(&local_ips))?;
     Ok(Status {
         layout_version: LAYOUT_VERSION,
+        node,
         local_ips,
         zones: zones
             .iter()
@@ -103,6 +141,30 @@ fn read(pins: &Pins) -> Result<Status> {
     })
 }
 
+async fn read_node(local_ips: &[IpAddr]) -> Result<NodeStatus> {
+    let addresses = LocalAddresses { ips: local_ips.to_vec(), interface: None };
+    let places = addresses.places().await?;
+    let status = |ip: &IpAddr| {
+        let found = places.iter().find(|(held, _)| held == ip);
+        AddressStatus { ip: *ip, link: found.map(|(_, link)| link.clone()) }
+    };
+    Ok(NodeStatus {
+        addresses: local_ips.iter().map(status).collect(),
+        fall_through: read_fall_through().await.unwrap_or_else(|reason| {
+            FallThroughStatus::Unavailable { reason: format!("{reason:#}") }
+        }),
+    })
+}
+
+async fn read_fall_through() -> Result<FallThroughStatus> {
+    let kernel = Kernel::open().await?;
+    let Some(Found { endpoints, alive, flows }) = kernel.find().await? else {
+        return Ok(FallThroughStatus::Absent);
+    };
+    let incumbent_rules = kernel.incumbent_rules().await?;
+    Ok(FallThroughStatus::InPlace { endpoints, alive, flows, incumbent_rules })
+}
+
 /// Sums the families up.
 fn packets(counts: &[Count]) -> BTreeMap<&'static str, u64> {
     let mut packets = BTreeMap::new();
@@ -122,7 +184,8 @@ fn link_name(ifindex: u32) -> Option<String> {
 fn text(status: &Status) -> String {
     let Status {
         layout_version,
-        local_ips,
+        local_ips: _,
+        node,
         zones,
         names,
         answers,
@@ -133,13 +196,16 @@ fn text(status: &Status) -> String {
         packets,
     } = status;
     let mut text = String::new();
-    let ips: Vec<_> = local_ips.iter().map(ToString::to_string).collect();
     let mut line = |what: &str, value: String| {
         // Writing to a String does not fail.
         let _infallible = writeln!(text, "{what:<12} {value}");
     };
     line("layout", layout_version.to_string());
-    line("addresses", ips.join(" "));
+    for AddressStatus { ip, link } in &node.addresses {
+        let place = link.as_ref().map_or_else(|| "on no link".to_owned(), |it| format!("on {it}"));
+        line("address", format!("{ip} {place}"));
+    }
+    line("without it", fall_through_text(&node.fall_through));
     for ZoneStatus { name, ttl_s, serial } in zones {
         line("zone", format!("{name}. ttl {ttl_s} s, serial {serial}"));
     }
@@ -164,4 +230,32 @@ fn text(status: &Status) -> String {
         line("packets", format!("{count:>12} {outcome}"));
     }
     text
+}
+
+/// Says what happens to queries without an agent.
+fn fall_through_text(status: &FallThroughStatus) -> String {
+    let list = |items: &mut dyn Iterator<Item = String>| items.collect::<Vec<_>>().join(" ");
+    match status {
+        FallThroughStatus::Absent => {
+            "queries that the kernel does not answer are lost: no nftables table".to_owned()
+        }
+        FallThroughStatus::Unavailable { reason } => {
+            format!("queries that the kernel does not answer are lost: {reason}")
+        }
+        FallThroughStatus::InPlace { endpoints, alive, flows, incumbent_rules } => {
+            let endpoints = list(&mut endpoints.iter().map(ToString::to_string));
+            let alive = list(&mut alive.iter().map(ToString::to_string));
+            let or =
+                |text: String, none: &str| if text.is_empty() { none.to_owned() } else { text };
+            let mut text = format!(
+                "queries fall through to {}; answered by it now: {}; {flows} flows fell through",
+                or(endpoints, "nobody yet"),
+                or(alive, "none")
+            );
+            if *incumbent_rules != 0 {
+                text += "; not where the rules of NodeLocal DNSCache are, which are in place";
+            }
+            text
+        }
+    }
 }

@@ -18,7 +18,7 @@ use crate::{
         lock::{Next, PinLock},
         pins::Pins,
     },
-    local_address,
+    node::{address::LocalAddresses, fall_through::kernel::Kernel},
     server::is_shared,
 };
 
@@ -37,15 +37,17 @@ pub fn uninstall(arguments: &UninstallArguments) -> Result<()> {
     drop(fs::remove_dir(&arguments.pin_dir));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
+    let table = runtime.block_on(remove_table())?;
     let is_served = |ip: &&IpAddr| is_shared(SocketAddr::new(**ip, DNS_PORT));
     let addresses = if let Some(ip) = ips.iter().find(is_served) {
         format!("the local addresses stay, since another process serves on {ip}")
     } else {
-        let interface = LocalInterface { name: arguments.interface_name.clone() };
-        runtime.block_on(local_address::remove(&ips, &interface))?;
-        format!("removed {} local addresses", ips.len())
+        let interface = Some(LocalInterface { name: arguments.interface_name.clone() });
+        let addresses = LocalAddresses { ips, interface };
+        runtime.block_on(addresses.remove())?;
+        format!("removed {} local addresses", addresses.ips.len())
     };
-    print(&format!("removed {links} links and the maps; {addresses}\n"))?;
+    print(&format!("removed {links} links, the maps{table}; {addresses}\n"))?;
     if arguments.stay { runtime.block_on(terminated()) } else { Ok(()) }
 }
 
@@ -53,6 +55,13 @@ async fn terminated() -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot await SIGTERM")?;
     terminate.recv().await;
     Ok(())
+}
+
+/// Removes the nftables table; returns what to say of it.
+async fn remove_table() -> Result<&'static str> {
+    // Without nftables there is no table.
+    let Ok(kernel) = Kernel::open().await else { return Ok("") };
+    Ok(if kernel.remove().await? { ", the nftables table" } else { "" })
 }
 
 /// Nothing is taken from under an agent that runs.

@@ -6,6 +6,7 @@
 
 mod cache;
 mod labels;
+mod node;
 mod traffic;
 mod upstream;
 
@@ -38,6 +39,7 @@ use crate::{
     objects::Kind,
     source::SourceCounters,
 };
+use node::NodeMetrics;
 use traffic::Traffic;
 
 pub use cache::{CacheLabels, CacheMetrics};
@@ -86,6 +88,7 @@ pub struct Metrics {
     datapath_seen: Mutex<HashMap<(Outcome, AddressFamily), u64>>,
     datapath_packets: Family<OutcomeLabels, Counter>,
     traffic: Traffic,
+    node: NodeMetrics,
     upstream: UpstreamMetrics,
     kept: OnceLock<Arc<Cache>>,
     cache: CacheMetrics,
@@ -117,6 +120,7 @@ impl Metrics {
         build.get_or_create(&BuildLabels { version: VERSION, revision: "", goversion: "" }).set(1);
         registry.register("coredns_build_info", "Version of nodedns", build);
         let traffic = Traffic::new(&mut registry);
+        let node = NodeMetrics::new(&mut registry);
         let upstream = UpstreamMetrics::default();
         upstream.register(&mut registry);
         let cache = CacheMetrics::default();
@@ -130,6 +134,7 @@ impl Metrics {
             datapath_seen: Mutex::default(),
             datapath_packets: Family::default(),
             traffic,
+            node,
             upstream,
             kept: OnceLock::new(),
             cache,
@@ -275,6 +280,7 @@ impl Metrics {
         if let Some(kept) = self.kept.get() {
             self.cache.update(kept, &self.datapath_server);
         }
+        self.node.update(&self.health);
         let Some(datapath) = self.datapath.get() else { return };
         let labels =
             ServerLabels { server: Arc::clone(&self.datapath_server), zone: self.zone(), view: "" };

@@ -1,6 +1,7 @@
 //! From a query to its response, whatever socket it came on.
 
 use std::{
+    collections::BTreeSet,
     net::SocketAddr,
     sync::{Arc, PoisonError, RwLock},
     time::Instant,
@@ -19,6 +20,8 @@ pub struct Responder {
     cluster: Arc<RwLock<Cluster>>,
     misses: Arc<CachingForwarder>,
     metrics: Arc<Metrics>,
+    /// From where the agent asks itself.
+    probes: BTreeSet<SocketAddr>,
 }
 
 /// A socket's side of a query.
@@ -27,6 +30,8 @@ pub(super) struct Listener {
     server: Arc<String>,
     cache: Arc<CacheLabels>,
     arrival: Arrival,
+    /// Not for what the agent asks itself.
+    is_counted: bool,
 }
 
 impl Listener {
@@ -34,14 +39,20 @@ impl Listener {
         let family = if address.is_ipv4() { Family::V4 } else { Family::V6 };
         let server = server_label(address);
         let cache = Arc::new(CacheLabels::new(&server));
-        Self { server, cache, arrival: Arrival { transport, family } }
+        Self { server, cache, arrival: Arrival { transport, family }, is_counted: true }
+    }
+
+    /// The same socket's side of what the agent asks itself.
+    pub(super) fn for_probes(&self) -> Self {
+        Self { is_counted: false, ..self.clone() }
     }
 }
 
 /// A query that is not decided here.
 #[derive(Debug)]
 pub(super) struct Undecided {
-    labels: ServerLabels,
+    /// None when it is not counted.
+    labels: Option<ServerLabels>,
     transport: Transport,
     started_at: Instant,
     wanted: Wanted,
@@ -59,19 +70,26 @@ enum Wanted {
 }
 
 impl Responder {
-    /// Returns a responder that counts in `metrics`.
+    /// Returns a responder that counts in `metrics`, save what comes from `probes`.
     pub fn new(
         cluster: Arc<RwLock<Cluster>>,
         misses: Arc<CachingForwarder>,
         metrics: Arc<Metrics>,
+        probes: impl IntoIterator<Item = SocketAddr>,
     ) -> Self {
-        Self { cluster, misses, metrics }
+        Self { cluster, misses, metrics, probes: probes.into_iter().collect() }
+    }
+
+    /// Says whether the agent itself asks from `client`.
+    pub(super) fn is_probe(&self, client: SocketAddr) -> bool {
+        self.probes.contains(&client)
     }
 
     /// Returns the response to `query`, if it is decided here.
     pub(super) fn answer(&self, query: &[u8], listener: &Listener) -> Result<Vec<u8>, Undecided> {
         let started_at = Instant::now();
-        let labels = self.metrics.count_query(&listener.server, listener.arrival, query);
+        let count = || self.metrics.count_query(&listener.server, listener.arrival, query);
+        let labels = listener.is_counted.then(count);
         let decision = {
             let cluster = self.cluster.read().unwrap_or_else(PoisonError::into_inner);
             answers::decide(query, listener.arrival, &cluster)
@@ -147,7 +165,9 @@ impl Responder {
 
     fn count(&self, query: Undecided, response: Vec<u8>, plugin: Plugin) -> Vec<u8> {
         let Undecided { labels, started_at, .. } = query;
-        self.metrics.count_response(&labels, &response, plugin, started_at.elapsed());
+        if let Some(labels) = labels {
+            self.metrics.count_response(&labels, &response, plugin, started_at.elapsed());
+        }
         response
     }
 }

@@ -61,9 +61,11 @@ pub(super) async fn serve(
         };
         while tasks.try_join_next().is_some() {}
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, client)) => {
                 let Ok(permit) = Arc::clone(&connections).try_acquire_owned() else { continue };
-                let (responder, side) = (Arc::clone(&responder), side.clone());
+                let is_probe = responder.is_probe(client);
+                let side = if is_probe { side.for_probes() } else { side.clone() };
+                let responder = Arc::clone(&responder);
                 tasks.spawn(async move {
                     serve_connection(stream, responder, side, IDLE).await;
                     drop(permit);

@@ -93,7 +93,7 @@ fn mk_rig_with(upstreams: &[SocketAddr], schedule: Schedule) -> Rig {
     let cache = Arc::new(Cache::new(LIMITS));
     let counts = metrics.set_cache(Arc::clone(&cache));
     let misses = Arc::new(CachingForwarder::new(cache, Arc::new(forwarder), counts));
-    let responder = Arc::new(Responder::new(cluster, misses, Arc::clone(&metrics)));
+    let responder = Arc::new(Responder::new(cluster, misses, Arc::clone(&metrics), []));
     let (leaving, told) = watch::channel(false);
     let server = tokio::spawn(sockets.serve(Arc::clone(&responder), told));
     Rig { udp, tcp, responder, metrics, server, leaving }

@@ -29,7 +29,8 @@ pub(super) async fn serve(
     mut leaving: watch::Receiver<bool>,
 ) -> Result<()> {
     let address = socket.local_addr().context("cannot read a UDP socket's address")?;
-    let listener = Listener::new(address, Transport::Udp);
+    let clients = Listener::new(address, Transport::Udp);
+    let probes = clients.for_probes();
     let socket = Arc::new(socket);
     let mut buffer = vec![0; DATAGRAM_MAX];
     // Ended with the loop.
@@ -61,7 +62,8 @@ pub(super) async fn serve(
         if !is_query(query) {
             continue;
         }
-        match responder.answer(query, &listener) {
+        let listener = if responder.is_probe(client) { &probes } else { &clients };
+        match responder.answer(query, listener) {
             Ok(response) => send(&socket, &response, client).await,
             Err(undecided) if waiting.len() >= WAITING_MAX => {
                 send(&socket, &responder.fail(query, undecided), client).await;
