@@ -9,6 +9,7 @@
 
 pub mod args;
 pub mod config;
+pub mod incumbent;
 
 pub mod objects;
 

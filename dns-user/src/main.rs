@@ -9,6 +9,7 @@ use dns_user::{
     agent,
     args::{Arguments, LogFormat, Verb},
     config::Config,
+    incumbent::{Translated, translate},
     inspect::{
         dump,
         env::{self, EnvQuery},
@@ -16,22 +17,31 @@ use dns_user::{
     },
     logs,
 };
-use tracing::Level;
+use tracing::{Level, info};
 
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 
 fn main() -> ExitCode {
-    let Err((code, reason)) = run(Arguments::parse().verb) else { return ExitCode::SUCCESS };
+    let Translated { arguments, remarks } = translate(env_args());
+    let verb = Arguments::parse_from(arguments).verb;
+    let Err((code, reason)) = run(verb, &remarks) else { return ExitCode::SUCCESS };
     logs::complain(&reason);
     ExitCode::from(code)
 }
 
-/// Runs a verb; an error comes with its exit code.
-fn run(verb: Verb) -> Result<(), (u8, Error)> {
+fn env_args() -> impl Iterator<Item = String> {
+    std::env::args_os().map(|argument| argument.to_string_lossy().into_owned())
+}
+
+/// Runs a verb; an error comes with its exit code. `remarks` are about its flags.
+fn run(verb: Verb, remarks: &[String]) -> Result<(), (u8, Error)> {
     let done = match verb {
         Verb::Run(arguments) => {
             logs::start(arguments.log_format, arguments.log_level);
+            for remark in remarks {
+                info!("{remark}");
+            }
             let config = Config::new(*arguments).map_err(|reason| (WRONG_USAGE, reason))?;
             agent::run_until_signal(config)
         }

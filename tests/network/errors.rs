@@ -204,7 +204,11 @@ fn a_name_that_is_not_there() {
         command.args(["dump", name, "--pin-dir", pins]);
         command
     };
-    assert_fails(&mut dump("nosuch.shop.svc.cluster.local"), 1, &["is neither in NAMES nor in ANSWERS"]);
+    assert_fails(
+        &mut dump("nosuch.shop.svc.cluster.local"),
+        1,
+        &["is neither in NAMES nor in ANSWERS"],
+    );
     let text = run_ok(&mut dump("WEB.shop.svc.cluster.local."));
     assert!(text.contains("web.shop.svc.cluster.local. 30 IN A 10.96.1.1\n"), "{text}");
 }
