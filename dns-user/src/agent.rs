@@ -32,7 +32,7 @@ use crate::{
     health::{DatapathState, FallThroughState, Health},
     http,
     intercept::Interception,
-    lease,
+    lease, memory,
     metrics::Metrics,
     node::{
         address::LocalAddresses,
@@ -64,6 +64,7 @@ const LEASE_LIMIT: Duration = Duration::from_secs(5);
 /// Runs the agent until SIGTERM or SIGINT, after which everything that is
 /// pinned goes on, or until one of its parts fails.
 pub fn run_until_signal(config: Config) -> Result<()> {
+    memory::set_up();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
         .enable_all()
@@ -183,7 +184,7 @@ async fn start(config: Config, tasks: &mut Tasks) -> Result<()> {
     let addresses =
         LocalAddresses { ips: config.local_ips.clone(), interface: config.local_interface.clone() };
     addresses.place().await?;
-    let mut state = State::new(config.cluster_domain.clone());
+    let state = State::new(config.cluster_domain.clone());
     let cluster = Arc::clone(state.cluster());
     let health = Arc::new(Health::new(LEASE_LIMIT));
     let sources = Arc::new(SourceCounters::default());

@@ -53,6 +53,7 @@ pub mod env;
 
 pub mod clock;
 pub mod lease;
+pub mod memory;
 pub mod node;
 
 pub mod inspect;

@@ -25,6 +25,7 @@ use crate::{
     datapath::{maps::KernelAnswers, remarks::Remarks},
     health::Health,
     intercept::Interception,
+    memory,
     objects::Event,
     source::PodReceiver,
     state::State,
@@ -75,7 +76,12 @@ impl Pipeline {
         loop {
             select! {
                 event = events.recv() => {
-                    self.apply(event.context("the source of objects ended")?)?;
+                    let event = event.context("the source of objects ended")?;
+                    let is_list = matches!(event, Event::Listed(..));
+                    self.apply(event)?;
+                    if is_list {
+                        memory::give_back();
+                    }
                     self.follow_pods(&mut pods);
                 }
                 event = receive(&mut pods) => self.apply(event)?,
@@ -94,7 +100,7 @@ impl Pipeline {
             self.cache.clear();
         }
         self.follow_upstreams();
-        if self.state.settings().is_none() {
+        if !self.state.has_settings() {
             return Ok(());
         }
         if *self.filled.borrow() {

@@ -22,6 +22,7 @@ mod idle;
 mod map;
 mod memory;
 mod prog;
+mod scale;
 mod veth;
 
 use std::process::ExitCode;
@@ -53,6 +54,8 @@ enum Bench {
     Veth(veth::Arguments),
     /// Octets per name in the kernel.
     Memory,
+    /// A large cluster: time until it is known, memory, and many changes a second.
+    Scale(scale::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Bench::Idle(arguments) => idle::run(&arguments, json),
         Bench::Veth(arguments) => veth::run(&arguments, json),
         Bench::Memory => memory::run(json),
+        Bench::Scale(arguments) => scale::run(&arguments, json),
     }
     ExitCode::SUCCESS
 }

@@ -7,7 +7,7 @@ const KUBEADM: Corefile = Corefile::kubeadm();
 const REVERSE: &str = "fallthrough in-addr.arpa ip6.arpa";
 
 /// One more line here is one more kind of cluster.
-pub const PROFILES: [Corefile; 14] = [
+pub const PROFILES: [Corefile; 17] = [
     KUBEADM,
     // TTL 5.
     Corefile { name: "kubespray", ttl_s: None, cache: Some(("30", &[])), ..KUBEADM },
@@ -59,7 +59,36 @@ pub const PROFILES: [Corefile; 14] = [
         kubernetes: &["pods insecure", "ignore empty_service", REVERSE],
         ..KUBEADM
     },
+    Corefile {
+        name: "two zones",
+        ttl_s: Some(25),
+        zones: "cluster.local other.example in-addr.arpa ip6.arpa",
+        ..KUBEADM
+    },
+    Corefile {
+        name: NESTED,
+        ttl_s: Some(26),
+        zones: "cluster.local local prod.svc.cluster.local in-addr.arpa ip6.arpa",
+        ..KUBEADM
+    },
+    Corefile {
+        name: "two server blocks",
+        ttl_s: Some(27),
+        blocks: &[
+            ("other.example", &["ttl 3", "endpoint_pod_names"]),
+            ("labels.example", &["ttl 4", "pods insecure", "labels team in (red,)"]),
+        ],
+        ..KUBEADM
+    },
 ];
+
+const NESTED: &str = "nested zones";
+
+/// Whether the kernel has the names of the cluster's zone: unless another zone is a
+/// part of it.
+pub fn has_kernel(profile: &Corefile) -> bool {
+    profile.name != NESTED
+}
 
 /// Whether endpoints have names, so that slices can be seen at all.
 pub fn has_endpoints(profile: &Corefile) -> bool {

@@ -40,7 +40,8 @@ fn every_fault_is_noticed_and_coredns_agrees_with_itself() {
     for _ in 0..CLUSTERS {
         let writes = world.renew(&mut random);
         judged.write(writes);
-        let questions: Vec<_> = (0..QUESTIONS).map(|_| question(&mut random, &world)).collect();
+        let questions: Vec<_> =
+            (0..QUESTIONS).map(|_| question(&mut random, &world, &[])).collect();
         let mut itself = Servers::new(judged.judge(), judged.judge());
         assert_eq!(itself.differences(&questions), Vec::new(), "CoreDNS against itself");
         assert_eq!(judged.servers().differences(&questions), Vec::new(), "no fault");
@@ -63,7 +64,7 @@ fn a_difference_is_made_small(judged: &mut Judged<'_>, world: &mut World, random
     let writes = world.renew(random);
     judged.write(writes);
     judged.fault = FAULTS.iter().find(|fault| fault.name == "another weight").copied();
-    let questions: Vec<_> = (0..QUESTIONS).map(|_| question(random, world)).collect();
+    let questions: Vec<_> = (0..QUESTIONS).map(|_| question(random, world, &[])).collect();
     let differences = judged.servers().differences(&questions);
     let odd = |at: &usize| questions[*at].query.edns.is_some();
     let at = differences.iter().map(|(at, _)| *at).find(odd).unwrap();

@@ -56,7 +56,7 @@ impl fmt::Display for Question {
 }
 
 /// Returns a question, most often one that has data.
-pub fn question(random: &mut StdRng, world: &World) -> Question {
+pub fn question(random: &mut StdRng, world: &World, zones: &[&str]) -> Question {
     let known = random.random_bool(0.8).then(|| mk_known(random, world)).flatten();
     let (name, qtype) = known.unwrap_or_else(|| {
         let name = mk_name(random, world);
@@ -70,6 +70,10 @@ pub fn question(random: &mut StdRng, world: &World) -> Question {
         };
         (name, qtype)
     });
+    let name = match name.strip_suffix(ZONE) {
+        Some(labels) if zones.len() > 1 => format!("{labels}{}", zones.choose(random).unwrap()),
+        _ => name,
+    };
     let name = if random.random_bool(0.2) { mix_case(random, &name) } else { name };
     let mut query = Query::new(&name, qtype);
     if random.random_bool(0.2) {

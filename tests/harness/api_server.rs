@@ -54,6 +54,8 @@ struct Contents {
     breaks: u64,
     kinds: HashMap<String, Kind>,
     lists: Vec<String>,
+    /// When the last octet of a list was handed over, last.
+    listed_at: Option<Instant>,
 }
 
 struct Shared {
@@ -193,6 +195,18 @@ impl ApiServer {
         self.shared.changed.send_replace(());
     }
 
+    /// Returns when the last octet of a whole list was handed to a connection, last.
+    pub fn listed_at(&self) -> Option<Instant> {
+        self.shared.lock().listed_at
+    }
+
+    /// Returns how many octets a list of a kind has.
+    pub fn list_octets(&self, plural: &str) -> usize {
+        let contents = self.shared.lock();
+        let kind = contents.kinds.get(plural);
+        kind.map_or(0, |kind| kind.items.values().map(|json| json.len() + 1).sum())
+    }
+
     /// Returns the lists that were asked for: kind and version, empty for the latest.
     pub fn lists(&self) -> Vec<String> {
         self.shared.lock().lists.clone()
@@ -223,10 +237,10 @@ async fn answer(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
         let Ok(version) = version.parse() else { return StatusCode::BAD_REQUEST.into_response() };
         return watch(shared, plural, version);
     }
-    list(&shared, &plural, &version, name).await
+    list(shared, &plural, &version, name).await
 }
 
-async fn list(shared: &Shared, plural: &str, version: &str, name: Option<&str>) -> Response {
+async fn list(shared: Arc<Shared>, plural: &str, version: &str, name: Option<&str>) -> Response {
     let mut changed = shared.changed.subscribe();
     shared.lock().lists.push(format!("{plural} {version}"));
     loop {
@@ -245,7 +259,8 @@ async fn list(shared: &Shared, plural: &str, version: &str, name: Option<&str>) 
                     items.join(",")
                 );
                 if kind.cut_lists == 0 {
-                    return text.into_response();
+                    drop(contents);
+                    return Body::from_stream(whole(text.into(), shared)).into_response();
                 }
                 kind.cut_lists -= 1;
                 text.truncate(text.len() / 2);
@@ -257,6 +272,19 @@ async fn list(shared: &Shared, plural: &str, version: &str, name: Option<&str>) 
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         }
     }
+}
+
+/// A body in pieces, the end of which is noted.
+fn whole(text: Bytes, shared: Arc<Shared>) -> impl stream::Stream<Item = io::Result<Bytes>> {
+    const PIECE: usize = 64 * 1024;
+    stream::unfold((text, shared), |(mut text, shared)| async {
+        if text.is_empty() {
+            shared.lock().listed_at = Some(Instant::now());
+            return None;
+        }
+        let piece = text.split_to(text.len().min(PIECE));
+        Some((Ok(piece), (text, shared)))
+    })
 }
 
 /// The end of a body whose connection breaks, after what came before was sent.
@@ -313,7 +341,7 @@ impl Contents {
         if version < kind.kept_since {
             let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
                 "message": "too old", "reason": "Expired", "code": 410});
-            let line = format!("{}\n", json!({"type": "ERROR", "object": status}));
+            let line = format!("{{\"type\":\"ERROR\",\"object\":{status}}}\n");
             return News::Lines(line.into_bytes(), u64::MAX);
         }
         let first = kind.log.partition_point(|(of, _)| *of <= version);

@@ -13,6 +13,8 @@ pub struct Corefile {
     pub name: &'static str,
     /// Zones of the plugin `kubernetes`.
     pub zones: &'static str,
+    /// Further server blocks: a zone, and options of its plugin `kubernetes`.
+    pub blocks: &'static [(&'static str, &'static [&'static str])],
     /// Options of `kubernetes`, one to a line.
     pub kubernetes: &'static [&'static str],
     /// Its TTL, unless it is to have none.
@@ -45,12 +47,19 @@ impl Corefile {
         Self {
             name: "kubeadm",
             zones: ZONES,
+            blocks: &[],
             kubernetes: &["pods insecure", "fallthrough in-addr.arpa ip6.arpa"],
             ttl_s: Some(30),
             cache: Some(("30", &["disable success cluster.local", "disable denial cluster.local"])),
             plugins: &["errors", "loadbalance"],
             forwards: true,
         }
+    }
+
+    /// Returns the zones of names, not of addresses, that it answers for.
+    pub fn name_zones(&self) -> Vec<&'static str> {
+        let own = self.zones.split(' ').filter(|zone| zone.rsplit('.').next() != Some("arpa"));
+        own.chain(self.blocks.iter().map(|(zone, _)| *zone)).collect()
     }
 
     /// Returns the TTL of a Service's record, as it leaves CoreDNS.
@@ -104,7 +113,14 @@ impl Corefile {
         let plugins = self.plugins.iter().map(|plugin| (*plugin).to_owned());
         let lines = [bind.to_owned(), kubernetes, forward, cache].into_iter().chain(plugins);
         let lines = lines.filter(|line| !line.is_empty()).map(|line| format!("    {line}\n"));
-        format!(".{port} {{\n{}}}\n", lines.collect::<String>())
+        let main = format!(".{port} {{\n{}}}\n", lines.collect::<String>());
+        let blocks = self.blocks.iter().map(|(zone, options)| {
+            let options = options.iter().copied().chain([more]);
+            let options: Vec<_> = options.map(|option| format!("        {option}\n")).collect();
+            let options = options.concat();
+            format!("{zone}{port} {{\n    {bind}\n    kubernetes {zone} {{\n{options}    }}\n}}\n")
+        });
+        [main].into_iter().chain(blocks).collect()
     }
 }
 

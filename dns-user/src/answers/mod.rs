@@ -106,7 +106,7 @@ fn decide_read(query: Query, arrival: Arrival, cluster: &Cluster) -> Option<Deci
             .then(|| Decision::Answered(encode::build_badvers(&query)));
     }
     let is_notify = query.header.flags & OPCODE == NOTIFY;
-    let shuffles = cluster.shuffles();
+    let shuffles = cluster.shuffles(question.name);
     match cluster.lookup(&question, is_notify)? {
         Found::Reply(mut reply) => {
             if shuffles {

@@ -19,7 +19,7 @@ pub use questions::{fixed_questions, service_questions};
 pub use reply::{Found, Outside, Record, RecordData, Reply};
 
 use crate::{
-    corefile::{Cause, ClusterSettings, LeftZone, REVERSE_ROOTS, ZoneSettings},
+    corefile::{Cause, ClusterSettings, LeftZone, REVERSE_ROOTS, ZoneSettings, Zones},
     index::Index,
     message::{CLASS_IN, NOERROR, Question},
     objects::ObjectName,
@@ -34,7 +34,9 @@ pub struct Cluster {
     /// The objects.
     pub index: Index,
     /// What CoreDNS is set up to answer; None before every kind has been listed.
-    pub settings: Option<ZoneSettings>,
+    pub zones: Option<Zones>,
+    /// Of the SOA of every zone.
+    pub serial: u32,
     /// The names that the kernel answers for.
     pub table: Table,
 }
@@ -43,44 +45,67 @@ impl Cluster {
     /// Returns CoreDNS's answer, to a NOTIFY if `is_notify`, else to a query. None
     /// when only CoreDNS can tell.
     pub fn lookup(&self, question: &Question<'_>, is_notify: bool) -> Option<Found> {
-        let settings = match self.settings.as_ref()? {
-            ZoneSettings::Answered(settings) => settings,
-            ZoneSettings::Forwarded(left) => {
-                return is_outside(question.name, left).then_some(Found::Elsewhere);
+        let zones = self.zones.as_ref()?;
+        match zone_of(zones, question.name) {
+            Some(ZoneSettings::Answered(settings)) => {
+                let view = View { index: &self.index, settings };
+                lookup::lookup(view, self.serial, question, is_notify)
             }
-        };
-        let serial = self.table.zone.as_ref()?.serial;
-        lookup::lookup(View { index: &self.index, settings }, serial, question, is_notify)
+            Some(ZoneSettings::Forwarded(_)) => None,
+            None => {
+                let is_outside = zones.iter().all(|zone| is_outside(question.name, zone));
+                is_outside.then_some(Found::Elsewhere)
+            }
+        }
     }
 
-    /// Whether CoreDNS puts addresses in random order.
-    pub fn shuffles(&self) -> bool {
-        self.answered().is_some_and(|settings| settings.shuffles)
+    /// Whether CoreDNS puts addresses in random order when it is asked for a name.
+    pub fn shuffles(&self, name: &[u8]) -> bool {
+        let zone = self.zones.as_ref().and_then(|zones| zone_of(zones, name));
+        matches!(zone, Some(ZoneSettings::Answered(settings)) if settings.shuffles)
     }
 
-    /// Returns the settings, unless all names are left to CoreDNS.
+    /// Returns the settings of the cluster's zone, unless it is left to CoreDNS.
     pub fn answered(&self) -> Option<&ClusterSettings> {
-        match self.settings.as_ref()? {
+        match &self.zones.as_ref()?.cluster {
             ZoneSettings::Answered(settings) => Some(settings),
             ZoneSettings::Forwarded(_) => None,
         }
     }
 
-    /// Returns what is left to CoreDNS.
-    pub fn left(&self) -> Option<&LeftZone> {
-        match self.settings.as_ref()? {
-            ZoneSettings::Forwarded(left) => Some(left),
-            ZoneSettings::Answered(_) => None,
-        }
+    /// Returns the zones that are left to CoreDNS.
+    pub fn left(&self) -> impl Iterator<Item = &LeftZone> {
+        self.zones.iter().flat_map(Zones::left)
     }
 }
 
-/// Whether a name is none of the cluster's, where these are left to CoreDNS. The
-/// name of any address might be, and any name at all where its zones are not known.
-fn is_outside(name: &[u8], left: &LeftZone) -> bool {
-    let are_zones_known = matches!(left.cause, Cause::Plugin | Cause::Cache);
-    let mut own = REVERSE_ROOTS.into_iter().chain([left.zone.as_str()]);
-    are_zones_known && !own.any(|zone| is_in_zone(name, zone))
+/// Returns the zone, or the one with its reverse zone, that a name is in; of several
+/// the longest.
+fn zone_of<'a>(zones: &'a Zones, name: &[u8]) -> Option<&'a ZoneSettings> {
+    let fit = |zone: &&ZoneSettings| {
+        let reverse = match zone {
+            ZoneSettings::Answered(settings) => settings.reverse_zones.as_slice(),
+            ZoneSettings::Forwarded(_) => &[],
+        };
+        let own = iter::once(zone.name()).chain(reverse.iter().map(|it| it.name.as_str()));
+        own.filter(|zone| is_in_zone(name, zone)).map(str::len).max()
+    };
+    let fitting = zones.iter().filter_map(|zone| fit(&zone).map(|length| (length, zone)));
+    fitting.max_by_key(|(length, _)| *length).map(|(_, zone)| zone)
+}
+
+/// Whether a name that is in no zone here is none of the cluster's either. Where a
+/// zone is left to CoreDNS, the name of any address might be, and any name at all
+/// where the zones are not known.
+fn is_outside(name: &[u8], zone: &ZoneSettings) -> bool {
+    let is_in = |zone: &str| zone.is_empty() || is_in_zone(name, zone);
+    match zone {
+        ZoneSettings::Answered(settings) => !settings.left_zones.iter().any(|zone| is_in(zone)),
+        ZoneSettings::Forwarded(left) => {
+            let are_zones_known = matches!(left.cause, Cause::Plugin | Cause::Cache);
+            are_zones_known && !REVERSE_ROOTS.into_iter().any(is_in)
+        }
+    }
 }
 
 /// Returns the records of a Service's names for the kernel, its own name first.

@@ -8,5 +8,5 @@ pub use parser::{Corefile, Directive, ServerBlock};
 pub use settings::{
     Cache, Cause, ClusterSettings, DEFAULT_TTL_S, DEFAULT_ZONE, EndpointNames, Exposed, Forwarded,
     LeftZone, Pods, REVERSE_ROOTS, ReverseZone, Selector, TtlRange, Ttls, WantedPods, ZoneSettings,
-    cluster_zone,
+    Zones, cluster_zones,
 };

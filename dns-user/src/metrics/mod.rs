@@ -258,10 +258,10 @@ impl Metrics {
     fn update(&self) {
         let (names, left) = {
             let cluster = self.cluster.read().unwrap_or_else(PoisonError::into_inner);
-            (cluster.table.names.len(), cluster.left().cloned())
+            (cluster.table.names.len(), cluster.left().cloned().collect::<Vec<_>>())
         };
         self.zone_forwarded.clear();
-        if let Some(left) = left {
+        for left in left {
             let labels =
                 LeftZoneLabels { zone: format!("{}.", left.zone), reason: left.cause.label() };
             self.zone_forwarded.get_or_create(&labels).set(1);
@@ -359,7 +359,7 @@ mod tests {
     use std::{net::Ipv4Addr, sync::atomic::Ordering};
 
     use super::*;
-    use crate::corefile::cluster_zone;
+    use crate::corefile::cluster_zones;
 
     fn mk_metrics() -> Metrics {
         let cluster = Arc::new(RwLock::new(Cluster::default()));
@@ -399,8 +399,8 @@ mod tests {
     fn a_zone_that_is_left_to_coredns_is_shown() {
         let metrics = mk_metrics();
         let set = |corefile: &str| {
-            let settings = cluster_zone(Some(corefile), None).unwrap();
-            metrics.cluster.write().unwrap().settings = Some(settings);
+            let zones = cluster_zones(Some(corefile), None).unwrap();
+            metrics.cluster.write().unwrap().zones = Some(zones);
             metrics.encode().unwrap()
         };
         let line = "nodedns_zone_forwarded{zone=\"a.org.\",reason=\"plugin\"} 1\n";

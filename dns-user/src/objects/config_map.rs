@@ -1,9 +1,8 @@
 //! From the API's ConfigMap.
 
 use anyhow::{Error, Result};
-use k8s_openapi::api::core::v1 as api;
 
-use super::{ConfigMap, ObjectName};
+use super::{ConfigMap, api};
 
 /// Key under which CoreDNS's ConfigMap holds its settings.
 const COREFILE: &str = "Corefile";
@@ -13,7 +12,7 @@ impl TryFrom<api::ConfigMap> for ConfigMap {
 
     fn try_from(object: api::ConfigMap) -> Result<Self> {
         Ok(Self {
-            name: ObjectName::from_metadata(object.metadata)?,
+            name: object.metadata.into_name()?,
             corefile: object.data.and_then(|mut data| data.remove(COREFILE)),
         })
     }

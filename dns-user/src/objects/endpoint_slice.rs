@@ -1,10 +1,9 @@
 //! From the API's EndpointSlice.
 
 use anyhow::{Result, ensure};
-use k8s_openapi::api::discovery::v1 as api;
 
 use super::{
-    Endpoint, EndpointSlice, Labels, ObjectName, Port, check_port_text, is_label, parse_ip,
+    Endpoint, EndpointSlice, Labels, Port, api, check_port_text, is_label, parse_ip,
     parse_port_number,
 };
 
@@ -13,17 +12,17 @@ pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 impl EndpointSlice {
     /// Converts a slice of the API. None for a slice that names no Service.
-    pub fn from_api(mut object: api::EndpointSlice) -> Result<Option<Self>> {
+    pub(super) fn from_api(mut object: api::EndpointSlice) -> Result<Option<Self>> {
         let labels = Labels::from_api(object.metadata.labels.take())?;
         let service = labels.get(SERVICE_NAME).unwrap_or_default().to_owned();
         if service.is_empty() {
             return Ok(None);
         }
-        let is_ip = object.address_type != "FQDN";
-        let endpoints = if is_ip { object.endpoints } else { Vec::new() };
+        let is_ip = object.address_type.as_deref() != Some("FQDN");
+        let endpoints = object.endpoints.filter(|_| is_ip).unwrap_or_default();
         let ready = endpoints.into_iter().filter(is_ready);
         Ok(Some(Self {
-            name: ObjectName::from_metadata(object.metadata)?,
+            name: object.metadata.into_name()?,
             service,
             is_ip,
             ports: object.ports.into_iter().flatten().map(convert_port).collect::<Result<_>>()?,
@@ -50,8 +49,9 @@ fn convert_endpoint(endpoint: api::Endpoint) -> Result<Endpoint> {
     if let Some(name) = &target {
         ensure!(name.split('.').all(is_label), "{name:?} is not the name of a target");
     }
+    let addresses = endpoint.addresses.iter().flatten();
     Ok(Endpoint {
-        addresses: endpoint.addresses.iter().map(|ip| parse_ip(ip)).collect::<Result<_>>()?,
+        addresses: addresses.map(|ip| parse_ip(ip)).collect::<Result<_>>()?,
         hostname,
         target,
     })

@@ -4,6 +4,7 @@
 //! Conversion from the API types strips everything else at once, and says what
 //! is wrong with an object that cannot be used.
 
+mod api;
 #[cfg(test)]
 pub(crate) mod builders;
 mod config_map;
@@ -17,10 +18,6 @@ mod unusable;
 use std::{fmt, net::IpAddr};
 
 use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::{
-    api::{core::v1 as core, discovery::v1 as discovery},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -42,15 +39,6 @@ impl ObjectName {
     pub fn from_json(json: &Value) -> Self {
         let part = |key| json.pointer(key).and_then(Value::as_str).unwrap_or_default().to_owned();
         Self { namespace: part("/metadata/namespace"), name: part("/metadata/name") }
-    }
-
-    /// Takes namespace and name out of the metadata of a namespaced object.
-    fn from_metadata(metadata: ObjectMeta) -> Result<Self> {
-        let namespace = metadata.namespace.filter(|namespace| !namespace.is_empty());
-        Ok(Self {
-            name: metadata.name.filter(|name| !name.is_empty()).context("it has no name")?,
-            namespace: namespace.context("it has no namespace")?,
-        })
     }
 }
 
@@ -218,27 +206,34 @@ pub enum Object {
 
 impl Object {
     /// Converts an object of the API. None when it means nothing to DNS (a slice
-    /// of no Service, a Pod that has no address or has ended); an error says what is wrong with it, and what is known all
-    /// the same.
+    /// of no Service, a Pod that has no address or has ended); an error says what is
+    /// wrong with it, and what is known all the same.
     pub fn from_json(kind: Kind, json: Value) -> Result<Option<Self>, Malformed> {
         let known = Unusable::from_json(kind, &json);
-        match (Self::convert(kind, json), known) {
+        match (Self::convert(kind, JsonValue(json)), known) {
             (Ok(object), _) => Ok(object),
             (Err(_), None) => Ok(None),
             (Err(reason), Some(unusable)) => Err(Malformed { unusable, reason }),
         }
     }
 
-    fn convert(kind: Kind, json: Value) -> Result<Option<Self>> {
+    /// Does the same from text, of which only the fields that count are looked at.
+    /// Fails with None for what is no JSON.
+    pub fn from_text(kind: Kind, text: &str) -> Result<Option<Self>, Option<Malformed>> {
+        // What is wrong, and what is known all the same, needs a closer look.
+        Self::convert(kind, JsonText(text)).or_else(|_| {
+            let json = serde_json::from_str(text).map_err(|_no_json| None)?;
+            Self::from_json(kind, json).map_err(Some)
+        })
+    }
+
+    fn convert(kind: Kind, json: impl Json) -> Result<Option<Self>> {
         Ok(match kind {
-            Kind::Namespace => Some(Self::Namespace(parse::<core::Namespace>(json)?.try_into()?)),
-            Kind::Service => Some(Self::Service(parse::<core::Service>(json)?.try_into()?)),
-            Kind::EndpointSlice => {
-                EndpointSlice::from_api(parse::<discovery::EndpointSlice>(json)?)?
-                    .map(Self::EndpointSlice)
-            }
-            Kind::ConfigMap => Some(Self::ConfigMap(parse::<core::ConfigMap>(json)?.try_into()?)),
-            Kind::Pod => Pod::from_api(parse(json)?)?.map(Self::Pod),
+            Kind::Namespace => Some(Self::Namespace(json.parse::<api::Namespace>()?.try_into()?)),
+            Kind::Service => Some(Self::Service(json.parse::<api::Service>()?.try_into()?)),
+            Kind::EndpointSlice => EndpointSlice::from_api(json.parse()?)?.map(Self::EndpointSlice),
+            Kind::ConfigMap => Some(Self::ConfigMap(json.parse::<api::ConfigMap>()?.try_into()?)),
+            Kind::Pod => Pod::from_api(json.parse()?)?.map(Self::Pod),
         })
     }
 
@@ -269,8 +264,27 @@ impl Object {
     }
 }
 
-fn parse<T: DeserializeOwned>(json: Value) -> Result<T> {
-    serde_json::from_value(json).context("it does not have the fields of its kind")
+/// JSON of an object, from which the API's types are read.
+trait Json {
+    fn parse<T: DeserializeOwned>(self) -> Result<T>;
+}
+
+const OTHER_FIELDS: &str = "it does not have the fields of its kind";
+
+struct JsonValue(Value);
+
+impl Json for JsonValue {
+    fn parse<T: DeserializeOwned>(self) -> Result<T> {
+        serde_json::from_value(self.0).context(OTHER_FIELDS)
+    }
+}
+
+struct JsonText<'a>(&'a str);
+
+impl Json for JsonText<'_> {
+    fn parse<T: DeserializeOwned>(self) -> Result<T> {
+        serde_json::from_str(self.0).context(OTHER_FIELDS)
+    }
 }
 
 /// Reads an IP address in its canonical spelling (RFC 5952): CoreDNS goes by the

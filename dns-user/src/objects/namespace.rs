@@ -1,9 +1,8 @@
 //! From the API's Namespace.
 
 use anyhow::{Context as _, Error, Result, ensure};
-use k8s_openapi::api::core::v1 as api;
 
-use super::{Labels, Namespace, is_label};
+use super::{Labels, Namespace, api, is_label};
 
 impl TryFrom<api::Namespace> for Namespace {
     type Error = Error;

@@ -2,36 +2,20 @@
 //! selector of its watch).
 
 use anyhow::Result;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde::Deserialize;
 
-use super::{Labels, ObjectName, Pod, parse_ip};
+use super::{Labels, Pod, api, parse_ip};
 
 /// Phases of Pods that CoreDNS does not watch.
 const ENDED: [&str; 3] = ["Succeeded", "Failed", "Unknown"];
 
-/// The few fields of the API's Pod that are read; Pods are large.
-#[derive(Debug, Deserialize)]
-pub(super) struct ApiPod {
-    metadata: ObjectMeta,
-    status: Option<ApiStatus>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct ApiStatus {
-    phase: Option<String>,
-    #[serde(rename = "podIP")]
-    pod_ip: Option<String>,
-}
-
 impl Pod {
     /// Returns None for a Pod that has ended, or that has no address yet.
-    pub(super) fn from_api(object: ApiPod) -> Result<Option<Self>> {
-        let ApiPod { mut metadata, status } = object;
-        let ApiStatus { phase, pod_ip } = status.unwrap_or_default();
+    pub(super) fn from_api(object: api::Pod) -> Result<Option<Self>> {
+        let api::Pod { mut metadata, status } = object;
+        let api::PodStatus { phase, pod_ip } = status.unwrap_or_default();
         let is_terminating = metadata.deletion_timestamp.is_some();
         let labels = Labels::from_api(metadata.labels.take())?;
-        let name = ObjectName::from_metadata(metadata)?;
+        let name = metadata.into_name()?;
         if phase.is_some_and(|phase| ENDED.contains(&phase.as_str())) {
             return Ok(None);
         }

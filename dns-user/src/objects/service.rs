@@ -1,11 +1,9 @@
 //! From the API's Service.
 
 use anyhow::{Error, Result, ensure};
-use k8s_openapi::api::core::v1 as api;
 
 use super::{
-    Labels, ObjectName, Port, Service, ServiceKind, check_port_text, is_label, parse_ip,
-    parse_port_number,
+    Labels, Port, Service, ServiceKind, api, check_port_text, is_label, parse_ip, parse_port_number,
 };
 
 /// Stands for the first clusterIP of a headless Service.
@@ -22,7 +20,7 @@ impl TryFrom<api::Service> for Service {
         let mut spec = object.spec.unwrap_or_default();
         let ports = spec.ports.take().unwrap_or_default();
         let kind = convert_kind(spec)?;
-        let name = ObjectName::from_metadata(object.metadata)?;
+        let name = object.metadata.into_name()?;
         ensure!(is_label(&name.name) && is_label(&name.namespace), "{name} is not a DNS name");
         Ok(Self {
             name,
@@ -38,7 +36,7 @@ fn convert_kind(spec: api::ServiceSpec) -> Result<ServiceKind> {
     if cluster_ips.is_empty() {
         cluster_ips.extend(spec.cluster_ip);
     }
-    if spec.type_.as_deref() == Some("ExternalName") {
+    if spec.service_type.as_deref() == Some("ExternalName") {
         let has_ip = cluster_ips.iter().any(|ip| parse_ip(ip).is_ok());
         ensure!(!has_ip, "it is an alias with a clusterIP");
         return Ok(ServiceKind::ExternalName(spec.external_name.unwrap_or_default()));

@@ -15,7 +15,8 @@ use crate::{
         Cluster, fixed_names, fixed_questions, namespace_name, service_names, service_questions,
     },
     corefile::{
-        Cause, ClusterSettings, DEFAULT_ZONE, LeftZone, WantedPods, ZoneSettings, cluster_zone,
+        Cause, ClusterSettings, DEFAULT_ZONE, LeftZone, WantedPods, ZoneSettings, Zones,
+        cluster_zones,
     },
     index::{Index, Step, Touched},
     objects::{Event, Kind},
@@ -37,7 +38,6 @@ pub struct State {
     /// Why the Corefile of now does not count.
     corefile_error: Option<String>,
     corefiles_read: u64,
-    serial: u32,
 }
 
 impl State {
@@ -62,15 +62,15 @@ impl State {
             self.write().index.note_listed(kind);
         }
         if touched.is_data {
-            self.serial = self.serial.max(now_s);
+            self.raise_serial(now_s);
         }
         if !self.read().index.is_synced() {
             return changes;
         }
-        if touched.corefile || self.read().settings.is_none() {
-            let settings = self.read_corefile();
+        if touched.corefile || self.read().zones.is_none() {
+            let zones = self.read_corefile();
             self.corefiles_read += 1;
-            self.follow(settings, &mut changes);
+            self.follow(zones, &mut changes);
         }
         let zone = self.zone();
         changes.extend(self.write().table.set_zone(zone));
@@ -85,13 +85,18 @@ impl State {
     /// Returns what becomes of the cluster's names; None before every kind has
     /// been listed.
     pub fn settings(&self) -> Option<ZoneSettings> {
-        self.read().settings.clone()
+        self.read().zones.as_ref().map(|zones| zones.cluster.clone())
+    }
+
+    /// Whether every kind has been listed, so that names are answered.
+    pub fn has_settings(&self) -> bool {
+        self.read().zones.is_some()
     }
 
     /// Returns which Pods are to be followed; None for none. When this changes, the
     /// Pods that were followed are forgotten.
     pub fn wanted_pods(&self) -> Option<WantedPods> {
-        self.read().settings.as_ref().and_then(ZoneSettings::wanted_pods)
+        self.read().zones.as_ref().and_then(Zones::wanted_pods)
     }
 
     /// Returns why CoreDNS's Corefile of now does not count, and older settings do.
@@ -100,8 +105,9 @@ impl State {
     }
 
     /// Makes the SOA serial at least as high as one that was given out already.
-    pub fn raise_serial(&mut self, serial: u32) {
-        self.serial = self.serial.max(serial);
+    pub fn raise_serial(&self, serial: u32) {
+        let mut cluster = self.write();
+        cluster.serial = cluster.serial.max(serial);
     }
 
     /// Returns what is to be known of the answers of now, a sentence each.
@@ -110,9 +116,15 @@ impl State {
         let left = cluster.left().map(|LeftZone { zone, cause, reason }| {
             format!("{zone}. is left to CoreDNS ({}): {reason}", cause.label())
         });
+        let zones = cluster.zones.as_ref().filter(|zones| zones.of_kernel().is_none());
+        let divided = zones.filter(|zones| matches!(zones.cluster, ZoneSettings::Answered(_)));
+        let divided = divided.map(|zones| {
+            let zone = zones.cluster.name();
+            format!("{zone}. is answered in user space alone: another zone is a part of it")
+        });
         let error = self.corefile_error.iter();
         let error = error.map(|reason| format!("the last good Corefile counts: {reason}"));
-        left.into_iter().chain(error).collect()
+        left.chain(divided).chain(error).collect()
     }
 
     /// Returns how often a Corefile has come, be it the same as before.
@@ -155,7 +167,7 @@ impl State {
 
     fn zone(&self) -> Option<ClusterZone> {
         let cluster = self.read();
-        let settings = cluster.answered()?;
+        let settings = cluster.zones.as_ref()?.of_kernel()?;
         Some(ClusterZone {
             name: settings.zone.clone(),
             is_complete: cluster.index.knows_all_names(),
@@ -165,31 +177,29 @@ impl State {
             soa_ttl_s: settings.ttls.soa_s,
             negative_ttl_s: settings.ttls.negative_s,
             soa_minimum_s: settings.ttls.minimum_s,
-            serial: self.serial,
+            serial: cluster.serial,
         })
     }
 
     /// Goes over to other settings. If they make other records, all are made anew.
-    fn follow(&self, settings: ZoneSettings, changes: &mut Vec<Change>) {
+    fn follow(&self, zones: Zones, changes: &mut Vec<Change>) {
         let table = {
             let cluster = self.read();
-            let new = match &settings {
-                ZoneSettings::Answered(settings) => Some(settings),
-                ZoneSettings::Forwarded(_) => None,
-            };
-            let is_same = match (cluster.answered(), new) {
+            let new = zones.of_kernel();
+            let old = cluster.zones.as_ref().and_then(Zones::of_kernel);
+            let is_same = match (old, new) {
                 (Some(old), Some(new)) => makes_same_records(old, new),
                 (old, new) => old.is_none() && new.is_none(),
             };
             (!is_same).then(|| new.map_or_else(Table::default, |new| whole(&cluster.index, new)))
         };
         let mut cluster = self.write();
-        let wanted = cluster.settings.as_ref().and_then(ZoneSettings::wanted_pods);
-        if wanted != settings.wanted_pods() {
+        let wanted = cluster.zones.as_ref().and_then(Zones::wanted_pods);
+        if wanted != zones.wanted_pods() {
             // Others are followed from now on, from their list on.
             cluster.index.forget_pods();
         }
-        cluster.settings = Some(settings);
+        cluster.zones = Some(zones);
         let Some(table) = table else {
             // Their TTLs, or the zones of addresses, may be others.
             update_all_answers(&mut cluster, changes);
@@ -208,7 +218,7 @@ impl State {
 
     /// Reads the Corefile of now. One that does not parse, or that is gone, leaves
     /// the settings as they are, as it does with CoreDNS.
-    fn read_corefile(&mut self) -> ZoneSettings {
+    fn read_corefile(&mut self) -> Zones {
         let (corefile, last) = {
             let cluster = self.read();
             let map = cluster.index.config_map();
@@ -216,21 +226,21 @@ impl State {
                 _ if !cluster.index.is_sound(Kind::ConfigMap) => {
                     Err("CoreDNS's ConfigMap is malformed")
                 }
-                None if cluster.settings.is_some() => Err("CoreDNS's Corefile is gone"),
+                None if cluster.zones.is_some() => Err("CoreDNS's Corefile is gone"),
                 corefile => Ok(corefile),
             };
-            (corefile, cluster.settings.clone())
+            (corefile, cluster.zones.clone())
         };
-        let settings = corefile.map_err(str::to_owned).and_then(|corefile| {
-            let settings = cluster_zone(corefile.as_deref(), self.domain.as_deref());
-            let settings = settings.map_err(|error| format!("{error:#}"))?;
-            log_settings(&settings, corefile.is_some());
-            Ok(settings)
+        let zones = corefile.map_err(str::to_owned).and_then(|corefile| {
+            let zones = cluster_zones(corefile.as_deref(), self.domain.as_deref());
+            let zones = zones.map_err(|error| format!("{error:#}"))?;
+            zones.iter().for_each(|settings| log_settings(settings, corefile.is_some()));
+            Ok(zones)
         });
-        match settings {
-            Ok(settings) => {
+        match zones {
+            Ok(zones) => {
                 self.corefile_error = None;
-                settings
+                zones
             }
             Err(reason) => {
                 self.corefile_error = Some(reason.clone());
@@ -242,7 +252,7 @@ impl State {
                 let left = LeftZone { zone, cause: Cause::Corefile, reason };
                 let settings = ZoneSettings::Forwarded(left);
                 log_settings(&settings, true);
-                settings
+                settings.into()
             }
         }
     }
@@ -255,9 +265,8 @@ fn makes_same_records(one: &ClusterSettings, other: &ClusterSettings) -> bool {
 
 /// Brings the table to what Services and Namespaces are now.
 fn update(cluster: &mut Cluster, touched: &Touched, changes: &mut Vec<Change>) {
-    let Cluster { index, settings: Some(ZoneSettings::Answered(settings)), table } = cluster else {
-        return;
-    };
+    let Cluster { index, zones: Some(zones), table, .. } = cluster else { return };
+    let Some(settings) = zones.of_kernel() else { return };
     for namespace in &touched.namespaces {
         if let Some(owner) = namespace_owner_name(namespace, &settings.zone) {
             let names = namespace_name(index, settings, namespace).into_iter().collect();
@@ -295,9 +304,8 @@ fn update_answers(
 
 /// The same for all of them.
 fn update_all_answers(cluster: &mut Cluster, changes: &mut Vec<Change>) {
-    let Cluster { index, settings: Some(ZoneSettings::Answered(settings)), table } = cluster else {
-        return;
-    };
+    let Cluster { index, zones: Some(zones), table, .. } = cluster else { return };
+    let Some(settings) = zones.of_kernel() else { return };
     let mut asked = fixed_questions(settings);
     for service in index.service_names() {
         asked.extend(table.ask(&service, service_questions(index, settings, &service)));

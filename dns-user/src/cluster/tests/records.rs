@@ -2,7 +2,7 @@
 
 use super::super::{fixed_names, namespace_name, service_names};
 use crate::{
-    corefile::{ClusterSettings, ZoneSettings, cluster_zone},
+    corefile::{ClusterSettings, ZoneSettings, cluster_zones},
     index::Index,
     objects::{
         Event, Kind, Object,
@@ -12,7 +12,7 @@ use crate::{
 };
 
 fn mk_settings() -> ClusterSettings {
-    match cluster_zone(None, None) {
+    match cluster_zones(None, None).map(|zones| zones.cluster) {
         Ok(ZoneSettings::Answered(settings)) => settings,
         other => panic!("{other:?}"),
     }

@@ -16,7 +16,7 @@ use options::Options;
 
 pub use model::{
     Cache, Cause, ClusterSettings, EndpointNames, Exposed, Forwarded, LeftZone, Pods, ReverseZone,
-    Selector, TtlRange, Ttls, WantedPods, ZoneSettings,
+    Selector, TtlRange, Ttls, WantedPods, ZoneSettings, Zones,
 };
 
 /// Zone of a cluster that does not say otherwise.
@@ -77,16 +77,27 @@ const HARMLESS_PLUGINS: &[HarmlessPlugin] = &[
 /// What all zones of addresses are below.
 pub const REVERSE_ROOTS: [&str; 2] = ["in-addr.arpa", "ip6.arpa"];
 
-/// Reads what CoreDNS is set up to answer. `domain` stands for the zone of the
+/// Reads what CoreDNS is set up to answer: the cluster's zone, and other zones that
+/// any plugin `kubernetes` answers for. `domain` stands for the cluster's zone of the
 /// Corefile. Without a Corefile CoreDNS's defaults hold. Fails when the Corefile
 /// does not parse: then the last good settings should stay.
-pub fn cluster_zone(corefile: Option<&str>, domain: Option<&str>) -> Result<ZoneSettings> {
+pub fn cluster_zones(corefile: Option<&str>, domain: Option<&str>) -> Result<Zones> {
     let Some(text) = corefile else {
-        return Ok(ZoneSettings::Answered(assumed(domain.unwrap_or(DEFAULT_ZONE))));
+        return Ok(ZoneSettings::Answered(assumed(domain.unwrap_or(DEFAULT_ZONE))).into());
     };
     // CoreDNS's variables are not ours.
     let file = Corefile::parse(text, |_| None).context("CoreDNS's Corefile does not parse")?;
-    Ok(read_settings(&file, domain).unwrap_or_else(ZoneSettings::Forwarded))
+    let cluster = read_settings(&file, domain).unwrap_or_else(ZoneSettings::Forwarded);
+    let mut zones = Zones::from(cluster);
+    let names = servers(&file).into_iter().flat_map(|server| server.zones());
+    let is_known = |zone: &String| !zone.is_empty() && !is_reverse(zone) && !has_variable(zone);
+    for name in names.filter(is_known) {
+        if zones.iter().all(|zone| zone.name() != name) {
+            let zone = read_settings(&file, Some(&name)).unwrap_or_else(ZoneSettings::Forwarded);
+            zones.add(zone);
+        }
+    }
+    Ok(zones)
 }
 
 /// CoreDNS's defaults. What is not a default in the field is left to it.
@@ -122,7 +133,6 @@ fn read_settings(file: &Corefile, domain: Option<&str>) -> Result<ZoneSettings, 
     check_plugins(server.block).map_err(left(&zone, Cause::Plugin))?;
     let options = Options::read(server.plugin, &zone);
     let options = options.map_err(left(&zone, Cause::Kubernetes))?;
-    server.check_zones(&zone).map_err(left(&zone, Cause::Kubernetes))?;
     let ttls = ttls::read(server.block, &zone, options.ttl_s);
     let ttls = ttls.map_err(left(&zone, Cause::Cache))?;
     let has = |name: &str| server.block.directives.iter().any(|plugin| plugin.name == name);
@@ -158,13 +168,12 @@ fn read_settings(file: &Corefile, domain: Option<&str>) -> Result<ZoneSettings, 
 
 /// Returns the zones of every `kubernetes` plugin but those that are answered.
 fn left_zones(file: &Corefile, zone: &str, reverse_zones: &[ReverseZone]) -> Vec<String> {
-    let servers = file.blocks.iter().flat_map(|block| {
-        let plugins = block.directives.iter().filter(|plugin| plugin.name == KUBERNETES);
-        plugins.map(move |plugin| Server { block, plugin })
-    });
     let is_answered =
         |name: &String| name == zone || reverse_zones.iter().any(|it| it.name == *name);
-    let zones = servers.flat_map(|server| server.zones()).filter(|name| !is_answered(name));
+    let zones = servers(file)
+        .into_iter()
+        .flat_map(|server| server.zones())
+        .filter(|name| !is_answered(name));
     zones
         .flat_map(|name| match name.as_str() {
             // Any name may be in it.
@@ -202,17 +211,6 @@ impl Server<'_> {
         self.zones().into_iter().find(|zone| !is_reverse(zone))
     }
 
-    /// Makes sure that no zone of the plugin is a part of `zone`.
-    fn check_zones(&self, zone: &str) -> Result<()> {
-        let mut others = self.zones().into_iter().filter(|other| other != zone);
-        match others.find(|other| is_within(other, zone)) {
-            Some(other) => {
-                bail!("the kubernetes plugin answers for {other}, too, which is a part of {zone}")
-            }
-            None => Ok(()),
-        }
-    }
-
     /// Returns the zone that is answered for.
     fn zone(&self, domain: Option<&str>) -> Result<String> {
         if let Some(domain) = domain {
@@ -229,16 +227,21 @@ impl Server<'_> {
     }
 }
 
+/// Returns every server block with each of its `kubernetes` plugins.
+fn servers(file: &Corefile) -> Vec<Server<'_>> {
+    let servers = file.blocks.iter().flat_map(|block| {
+        let plugins = block.directives.iter().filter(|plugin| plugin.name == KUBERNETES);
+        plugins.map(move |plugin| Server { block, plugin })
+    });
+    servers.collect()
+}
+
 /// Returns the one server that answers for the cluster.
 fn choose_server<'a>(file: &'a Corefile, domain: Option<&str>) -> Result<Server<'a>> {
     if let Some(files) = file.imports.first() {
         bail!("the Corefile imports {files}, which is not known here");
     }
-    let servers = file.blocks.iter().flat_map(|block| {
-        let plugins = block.directives.iter().filter(|plugin| plugin.name == KUBERNETES);
-        plugins.map(move |plugin| Server { block, plugin })
-    });
-    let servers: Vec<_> = servers.collect();
+    let servers = servers(file);
     match servers.as_slice() {
         [] => bail!("no server block of the Corefile has the kubernetes plugin"),
         [server] => return Ok(*server),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::is_within;
 pub use super::selector::Selector;
 
 /// What becomes of the names of the cluster.
@@ -11,6 +12,63 @@ pub enum ZoneSettings {
     Answered(ClusterSettings),
     /// They are left to CoreDNS.
     Forwarded(LeftZone),
+}
+
+/// The cluster's zone, and others that CoreDNS's `kubernetes` answers for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zones {
+    /// The zone of `--cluster-domain`, or the Corefile's first one.
+    pub cluster: ZoneSettings,
+    /// All others, none twice.
+    pub others: Vec<ZoneSettings>,
+}
+
+impl From<ZoneSettings> for Zones {
+    fn from(cluster: ZoneSettings) -> Self {
+        Self { cluster, others: Vec::new() }
+    }
+}
+
+impl Zones {
+    /// Returns all of them, the cluster's first.
+    pub fn iter(&self) -> impl Iterator<Item = &ZoneSettings> {
+        std::iter::once(&self.cluster).chain(&self.others)
+    }
+
+    /// Adds another one.
+    pub(super) fn add(&mut self, zone: ZoneSettings) {
+        let wanted = zone.wanted_pods();
+        let is_followed =
+            wanted.is_none() || self.wanted_pods().is_none_or(|it| Some(it) == wanted);
+        self.others.push(if is_followed {
+            zone
+        } else {
+            let reason = "its names of Pods are those of other Pods than another zone's".to_owned();
+            let zone = zone.name().to_owned();
+            ZoneSettings::Forwarded(LeftZone { zone, cause: Cause::Kubernetes, reason })
+        });
+    }
+
+    /// Returns which Pods have to be known; None when they do not matter.
+    pub fn wanted_pods(&self) -> Option<WantedPods> {
+        self.iter().find_map(ZoneSettings::wanted_pods)
+    }
+
+    /// Returns the settings of the zone whose names the kernel may answer for: the
+    /// cluster's, unless another zone is a part of it.
+    pub fn of_kernel(&self) -> Option<&ClusterSettings> {
+        let ZoneSettings::Answered(settings) = &self.cluster else { return None };
+        let is_part = |other: &ZoneSettings| is_within(other.name(), &settings.zone);
+        (!self.others.iter().any(is_part)).then_some(settings)
+    }
+
+    /// Returns the zones that are left to CoreDNS.
+    pub fn left(&self) -> impl Iterator<Item = &LeftZone> {
+        self.iter().filter_map(|zone| match zone {
+            ZoneSettings::Forwarded(left) => Some(left),
+            ZoneSettings::Answered(_) => None,
+        })
+    }
 }
 
 /// A zone that is left to CoreDNS.
@@ -85,6 +143,14 @@ pub struct WantedPods {
 }
 
 impl ZoneSettings {
+    /// Returns the zone's name, in lower case and without a final dot.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Answered(settings) => &settings.zone,
+            Self::Forwarded(left) => &left.zone,
+        }
+    }
+
     /// Returns which Pods have to be known; None when they do not matter.
     pub fn wanted_pods(&self) -> Option<WantedPods> {
         match self {

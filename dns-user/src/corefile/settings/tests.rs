@@ -1,6 +1,6 @@
 //! Corefiles as they are found, and what becomes of the zone.
 
-use super::{ClusterSettings, EndpointNames, LeftZone, Pods, ZoneSettings, cluster_zone};
+use super::{ClusterSettings, EndpointNames, LeftZone, Pods, ZoneSettings, cluster_zones};
 
 /// What kubeadm installs.
 const KUBEADM: &str = r"
@@ -62,7 +62,7 @@ example.com:53 {
 ";
 
 fn settings(corefile: &str, domain: Option<&str>) -> ZoneSettings {
-    cluster_zone(Some(corefile), domain).unwrap()
+    cluster_zones(Some(corefile), domain).unwrap().cluster
 }
 
 /// Returns `zone ttl`, or the reason.
@@ -145,7 +145,7 @@ fn answered() {
 #[test]
 fn without_a_corefile_the_defaults_hold() {
     for (domain, expect) in [(None, "cluster.local"), (Some("a.org"), "a.org")] {
-        let ZoneSettings::Answered(settings) = cluster_zone(None, domain).unwrap() else {
+        let ZoneSettings::Answered(settings) = cluster_zones(None, domain).unwrap().cluster else {
             panic!("{domain:?}")
         };
         assert_eq!((settings.zone.as_str(), settings.ttls.data_s), (expect, 5));
@@ -155,7 +155,7 @@ fn without_a_corefile_the_defaults_hold() {
 
 #[test]
 fn a_corefile_that_does_not_parse_is_an_error() {
-    let error = cluster_zone(Some(". {\n kubernetes"), None).unwrap_err();
+    let error = cluster_zones(Some(". {\n kubernetes"), None).unwrap_err();
     assert_eq!(
         format!("{error:#}"),
         "CoreDNS's Corefile does not parse: line 2: a brace of line 1 is never closed"
@@ -244,10 +244,6 @@ fn what_alters_answers_leaves_them_to_coredns() {
 fn reasons_are_sentences() {
     let cases = [
         ("", "no server block of the Corefile has the kubernetes plugin"),
-        (
-            ". {\n kubernetes a.org x.a.org\n}",
-            "the kubernetes plugin answers for x.a.org, too, which is a part of a.org",
-        ),
         (". {\n kubernetes\n}", "the kubernetes plugin answers for the root zone"),
         (". {\n kubernetes ip6.arpa\n}", "the kubernetes plugin has no zone of names"),
         (
@@ -317,7 +313,6 @@ fn what_is_to_blame() {
         (". {\n kubernetes a.org\n}\na.org {\n whoami\n}", None, "a.org server_block"),
         (". {\n kubernetes a.org\n acl\n}", None, "a.org plugin"),
         (". {\n kubernetes a.org {\n zonal\n }\n}", None, "a.org kubernetes"),
-        (". {\n kubernetes a.org b.a.org\n}", None, "a.org kubernetes"),
         (". {\n kubernetes a.org\n cache 5 svc.a.org\n}", None, "a.org cache"),
     ];
     for (corefile, domain, expect) in cases {
@@ -389,4 +384,60 @@ fn doubtful_reverse_zones_are_left_alone() {
     let two = settings(". {\n kubernetes a.org b.org in-addr.arpa\n}", Some("b.org"));
     let ZoneSettings::Answered(two) = two else { panic!("{two:?}") };
     assert_eq!(two.reverse_zones, [], "PTR records name a.org");
+}
+
+#[test]
+fn further_zones_have_settings_of_their_own() {
+    // The Corefile; of each zone its TTL or what is to blame, and how many reverse
+    // zones; whether the kernel may answer for the first one.
+    let cases = [
+        (". {\n kubernetes a.org\n}", "a.org 5 0", true),
+        (
+            ". {\n kubernetes a.org b.org in-addr.arpa c.org {\n ttl 9\n }\n}",
+            "a.org 9 1, b.org 9 0, c.org 9 0",
+            true,
+        ),
+        (". {\n kubernetes a.org x.a.org\n}", "a.org 5 0, x.a.org 5 0", false),
+        (". {\n kubernetes x.a.org a.org\n}", "x.a.org 5 0, a.org 5 0", true),
+        (
+            "cluster.local {\n kubernetes {\n ttl 9\n }\n}\nb.org {\n kubernetes b.org\n}",
+            "cluster.local 9 0, b.org 5 0",
+            true,
+        ),
+        (
+            ". {\n kubernetes cluster.local in-addr.arpa\n}\nb.org {\n kubernetes b.org\n rewrite x\n}",
+            "cluster.local 5 1, b.org plugin",
+            true,
+        ),
+        (
+            ". {\n kubernetes cluster.local\n}\nx.cluster.local {\n kubernetes\n}",
+            "cluster.local server_block, x.cluster.local 5 0",
+            false,
+        ),
+        (
+            ". {\n kubernetes cluster.local {\n pods verified\n }\n}\n\
+             b.org {\n kubernetes {\n pods verified\n labels x\n }\n}",
+            "cluster.local 5 0, b.org kubernetes",
+            true,
+        ),
+        (
+            ". {\n kubernetes cluster.local {\n pods verified\n }\n}\n\
+             b.org {\n kubernetes {\n pods verified\n }\n}",
+            "cluster.local 5 0, b.org 5 0",
+            true,
+        ),
+        (". {\n kubernetes a.org {$B} c.org\n}", "a.org 5 0, c.org 5 0", true),
+    ];
+    for (corefile, expect, in_kernel) in cases {
+        let zones = cluster_zones(Some(corefile), None).unwrap();
+        let show = |zone: &ZoneSettings| match zone {
+            ZoneSettings::Answered(it) => {
+                format!("{} {} {}", it.zone, it.ttls.minimum_s, it.reverse_zones.len())
+            }
+            ZoneSettings::Forwarded(left) => format!("{} {}", left.zone, left.cause.label()),
+        };
+        let shown: Vec<_> = zones.iter().map(show).collect();
+        assert_eq!(shown.join(", "), expect, "{corefile}");
+        assert_eq!(zones.of_kernel().is_some(), in_kernel, "{corefile}");
+    }
 }

@@ -17,7 +17,7 @@ use tokio::{
 
 use super::{Complaint, Folder, Reading, run};
 use crate::{
-    corefile::{ZoneSettings, cluster_zone},
+    corefile::{ZoneSettings, cluster_zones},
     objects::{Event, Kind, builders::mk_name},
     source::{PodReceiver, SourceCounters},
 };
@@ -359,8 +359,8 @@ async fn pods_are_sent_while_they_are_wanted() {
         [("", vec!["default/one", "default/two"]), ("labels team=b", vec!["default/two"])]
     {
         let text = format!(". {{\n kubernetes a.org {{\n pods verified\n {labels}\n }}\n}}");
-        let wanted = cluster_zone(Some(&text), None).unwrap();
-        assert!(matches!(wanted, ZoneSettings::Answered(_)), "{labels}");
+        let wanted = cluster_zones(Some(&text), None).unwrap();
+        assert!(matches!(wanted.cluster, ZoneSettings::Answered(_)), "{labels}");
         let (events, mut received) = mpsc::channel(16);
         let wanted = wanted.wanted_pods().unwrap();
         running.pods.send_replace(Some(PodReceiver { events, wanted }));

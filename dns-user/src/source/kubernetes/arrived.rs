@@ -9,8 +9,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::Resource;
-use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde::{Deserialize, Deserializer, de::Error as _};
+use serde_json::{Value, value::RawValue};
 
 use crate::objects::{Kind, Object, ObjectName, Unusable};
 
@@ -40,6 +40,41 @@ impl Watched for core::Pod {
     const KIND: Kind = Kind::Pod;
 }
 
+/// What kube's watcher and a log line need of an object.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Identity {
+    name: Option<String>,
+    namespace: Option<String>,
+    resource_version: Option<String>,
+}
+
+impl Identity {
+    /// Reads it from JSON, as far as it is there. Fails for what is no JSON.
+    fn read(text: &str) -> serde_json::Result<Self> {
+        #[derive(Deserialize)]
+        struct Identified {
+            metadata: Identity,
+        }
+        if let Ok(object) = serde_json::from_str::<Identified>(text) {
+            return Ok(object.metadata);
+        }
+        let json: Value = serde_json::from_str(text)?;
+        let text = |path| json.pointer(path).and_then(Value::as_str).map(str::to_owned);
+        Ok(Self {
+            name: text("/metadata/name"),
+            namespace: text("/metadata/namespace"),
+            resource_version: text("/metadata/resourceVersion"),
+        })
+    }
+}
+
+impl From<Identity> for ObjectMeta {
+    fn from(Identity { name, namespace, resource_version }: Identity) -> Self {
+        Self { name, namespace, resource_version, ..Self::default() }
+    }
+}
+
 /// An object of the API type `A`, well-formed or not. Reading one never fails.
 pub(super) struct Arrived<A> {
     /// Only what kube's watcher and a log line need.
@@ -66,17 +101,17 @@ impl<A> Arrived<A> {
 
 impl<'de, A: Watched> Deserialize<'de> for Arrived<A> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let json = Value::deserialize(deserializer)?;
-        let text = |path| json.pointer(path).and_then(Value::as_str).map(str::to_owned);
-        let metadata = ObjectMeta {
-            name: text("/metadata/name"),
-            namespace: text("/metadata/namespace"),
-            resource_version: text("/metadata/resourceVersion"),
-            ..ObjectMeta::default()
+        // Needs the text itself, which there is as long as a watch event's type comes
+        // before its object, as API servers write it. Otherwise the line counts as one
+        // that cannot be read.
+        let text = <&RawValue>::deserialize(deserializer)?.get();
+        let identity = Identity::read(text).map_err(D::Error::custom)?;
+        let object = match Object::from_text(A::KIND, text) {
+            Ok(object) => Ok(object),
+            Err(Some(error)) => Err((error.unusable.clone(), error.to_string())),
+            Err(None) => return Err(D::Error::custom("no JSON")),
         };
-        let object = Object::from_json(A::KIND, json);
-        let object = object.map_err(|error| (error.unusable.clone(), error.to_string()));
-        Ok(Self { metadata, object, api: PhantomData })
+        Ok(Self { metadata: identity.into(), object, api: PhantomData })
     }
 }
 

@@ -25,7 +25,7 @@ use tokio::{
 
 use super::run;
 use crate::{
-    corefile::cluster_zone,
+    corefile::cluster_zones,
     objects::{Event, Kind, Object, builders::mk_name},
     source::{FirstList, PodReceiver, SourceCounters},
 };
@@ -210,8 +210,9 @@ fn service(name: &str, spec: &Value) -> Value {
     json!({"metadata": metadata, "spec": spec})
 }
 
+/// A line of a watch, its fields in the order in which an API server writes them.
 fn line(event: &str, object: &Value) -> String {
-    format!("{}\n", json!({"type": event, "object": object}))
+    format!("{{\"type\":\"{event}\",\"object\":{object}}}\n")
 }
 
 #[tokio::test]
@@ -443,7 +444,7 @@ async fn pods_are_watched_while_they_are_wanted() {
     let mut objects = None;
     for (labels, expect) in cases {
         let text = format!(". {{\n kubernetes a.org {{\n pods verified\n {labels}\n }}\n}}");
-        let wanted = cluster_zone(Some(&text), None).unwrap().wanted_pods().unwrap();
+        let wanted = cluster_zones(Some(&text), None).unwrap().wanted_pods().unwrap();
         let (events, received) = mpsc::channel(16);
         rig.pods.send_replace(Some(PodReceiver { events, wanted }));
         // The one before is dropped: its watch ends.
