@@ -7,6 +7,7 @@
 mod cache;
 mod labels;
 mod node;
+mod process;
 mod traffic;
 mod upstream;
 
@@ -40,6 +41,7 @@ use crate::{
     source::SourceCounters,
 };
 use node::NodeMetrics;
+use process::ProcessMetrics;
 use traffic::Traffic;
 
 pub use cache::{CacheLabels, CacheMetrics};
@@ -89,6 +91,7 @@ pub struct Metrics {
     datapath_packets: Family<OutcomeLabels, Counter>,
     traffic: Traffic,
     node: NodeMetrics,
+    process: ProcessMetrics,
     upstream: UpstreamMetrics,
     kept: OnceLock<Arc<Cache>>,
     cache: CacheMetrics,
@@ -121,6 +124,7 @@ impl Metrics {
         registry.register("coredns_build_info", "Version of nodedns", build);
         let traffic = Traffic::new(&mut registry);
         let node = NodeMetrics::new(&mut registry);
+        let process = ProcessMetrics::new(&mut registry);
         let upstream = UpstreamMetrics::default();
         upstream.register(&mut registry);
         let cache = CacheMetrics::default();
@@ -135,6 +139,7 @@ impl Metrics {
             datapath_packets: Family::default(),
             traffic,
             node,
+            process,
             upstream,
             kept: OnceLock::new(),
             cache,
@@ -281,6 +286,7 @@ impl Metrics {
             self.cache.update(kept, &self.datapath_server);
         }
         self.node.update(&self.health);
+        self.process.update(&self.health);
         let Some(datapath) = self.datapath.get() else { return };
         let labels =
             ServerLabels { server: Arc::clone(&self.datapath_server), zone: self.zone(), view: "" };
