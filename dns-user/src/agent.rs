@@ -237,7 +237,8 @@ async fn start(config: Config, tasks: &mut Tasks) -> Result<()> {
         }
         Some(datapath) => {
             let is_filled = is_filled.clone();
-            let maps = run_datapath(tasks, &config, datapath, &metrics, &health, is_filled)?;
+            let maps =
+                run_datapath(tasks, &config, datapath, &cache, &metrics, &health, is_filled)?;
             (Some(maps.0), maps.1, Some(maps.2))
         }
     };
@@ -402,13 +403,15 @@ fn run_datapath(
     tasks: &mut JoinSet<Result<()>>,
     config: &Config,
     Datapath { loaded, mode, pins, lock }: Datapath,
+    cache: &Arc<Cache>,
     metrics: &Metrics,
     health: &Arc<Health>,
     is_filled: watch::Receiver<bool>,
 ) -> Result<(Store<KernelAnswers>, Option<Interception>, Remarks)> {
-    let Loaded { mut ebpf, answers, mut cache, lease, counters, remarks, addresses } = loaded;
-    // What an earlier agent knew of names outside is not known to be good.
-    cache.clear()?;
+    let Loaded { mut ebpf, answers, cache: in_kernel, lease, counters, remarks, addresses } =
+        loaded;
+    cache.set_mirror(Some(Box::new(in_kernel)));
+    tasks.spawn(mirror(Mirrored(Arc::clone(cache))));
     tasks.spawn(ProgramLog::new(&mut ebpf)?.run());
     count_datapath(metrics, counters);
     let attachments = Attachments::new(Programs::new(ebpf, pins, mode), lock);
@@ -418,6 +421,21 @@ fn run_datapath(
     let intercepts = !config.intercepted.is_empty();
     let interception = intercepts.then(|| Interception::new(config.intercepted.clone(), addresses));
     Ok((Store::new(answers), interception, remarks))
+}
+
+/// What is kept and given by the kernel, too, for as long as this lives.
+struct Mirrored(Arc<Cache>);
+
+impl Drop for Mirrored {
+    fn drop(&mut self) {
+        self.0.set_mirror(None);
+    }
+}
+
+/// Holds the mirror until what changes the kernel ends: then another agent may.
+async fn mirror(mirrored: Mirrored) -> Result<()> {
+    let _mirrored = mirrored;
+    std::future::pending().await
 }
 
 fn count_datapath(metrics: &Metrics, counters: Counters) {

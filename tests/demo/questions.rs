@@ -68,7 +68,7 @@ const QUESTIONS: [Question; 16] = [
     question(Tool::Dig, &["+cookie", WEB, "A"], &[V4], By::Agent),
     question(Tool::Dig, &["+tcp", WEB, "A"], &[V4], By::Agent),
     question(Tool::Dig, &["www.example.com", "A"], &["192.0.2.80"], By::Upstream),
-    question(Tool::Dig, &["www.example.com", "A"], &["192.0.2.80"], By::Cache),
+    question(Tool::Dig, &["www.example.com", "A"], &["192.0.2.80"], By::Kernel),
     question(Tool::Dig, &["nosuch.example.com", "A"], &["NXDOMAIN"], By::Upstream),
     question(Tool::Dig, &["+tcp", "NOSUCH.example.com", "A"], &["NXDOMAIN"], By::Cache),
     question(Tool::Getent, &["kubernetes"], &["10.96.0.1"], By::Kernel),

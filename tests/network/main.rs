@@ -19,6 +19,7 @@ mod clients;
 mod errors;
 mod fall_through;
 mod intercept;
+mod kept;
 mod links;
 mod load;
 mod loopback;

@@ -101,11 +101,10 @@ impl Elsewhere {
         let wants_authentic = self.is_dnssec_ok() || self.query.header.flags & AD != 0;
         let flags = match from {
             Provenance::Upstream => response.flags() & (AA | TC | RA | RCODE),
-            Provenance::Cache => response.flags() & (RA | RCODE) | AA,
+            Provenance::Cache => kept_flags(response),
         };
         let authentic = if wants_authentic { response.flags() & AD } else { 0 };
-        let given = |record| Given { record, ttl_s };
-        let sections = response.sections().map(|it| it.into_iter().map(given).collect::<Vec<_>>());
+        let sections = given(response, ttl_s);
         let sections = sections.each_ref().map(Vec::as_slice);
         encode::build_sections(&self.query, self.arrival, flags | authentic, sections)
     }
@@ -113,4 +112,23 @@ impl Elsewhere {
     fn is_dnssec_ok(&self) -> bool {
         self.query.edns.as_ref().is_some_and(|edns| edns.upper_flags & DNSSEC_OK != 0)
     }
+}
+
+/// Returns what is kept as a message that answers the question, without an OPT, with
+/// AD as upstream gave it and TTLs of 0, as short as it can be.
+pub fn render_kept(question: &Question<'_>, response: &Response) -> Vec<u8> {
+    let flags = kept_flags(response) | response.flags() & AD;
+    let sections = given(response, 0);
+    let sections = sections.each_ref().map(Vec::as_slice);
+    encode::build_compressed(&Query::plain(question), flags, sections)
+}
+
+/// Returns the flags of what is kept.
+fn kept_flags(response: &Response) -> u16 {
+    response.flags() & (RA | RCODE) | AA
+}
+
+fn given(response: &Response, ttl_s: u32) -> [Vec<Given<'_>>; 3] {
+    let given = |record| Given { record, ttl_s };
+    response.sections().map(|section| section.into_iter().map(given).collect())
 }

@@ -88,11 +88,29 @@ pub(super) fn build(query: &Query, arrival: Arrival, reply: &Reply) -> Vec<u8> {
 pub(super) fn build_sections<R: Write>(
     query: &Query,
     arrival: Arrival,
+    flags: u16,
+    sections: [&[R]; 3],
+) -> Vec<u8> {
+    build_within(query, &Budget::new(arrival, query.edns.as_ref()), flags, sections)
+}
+
+/// Returns the same without a limit and with all pointers that there can be.
+pub(super) fn build_compressed<R: Write>(
+    query: &Query,
+    flags: u16,
+    sections: [&[R]; 3],
+) -> Vec<u8> {
+    let budget = Budget { most: usize::from(u16::MAX), most_uncompressed: 0 };
+    build_within(query, &budget, flags, sections)
+}
+
+fn build_within<R: Write>(
+    query: &Query,
+    budget: &Budget,
     mut flags: u16,
     sections: [&[R]; 3],
 ) -> Vec<u8> {
     let question = query.question_octets();
-    let budget = Budget::new(arrival, query.edns.as_ref());
     let opt = opt_octets(query.edns.as_ref());
     let records = sections.iter().copied().flatten();
     let length = HEADER + question.len() + opt;

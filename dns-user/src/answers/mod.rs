@@ -16,7 +16,7 @@ mod replay;
 #[cfg(test)]
 mod tests;
 
-pub use elsewhere::{Elsewhere, Provenance};
+pub use elsewhere::{Elsewhere, Provenance, render_kept};
 pub use encode::build_servfail;
 pub use outside::Pending;
 pub use rendered::render;

@@ -84,6 +84,14 @@ impl Query {
         Ok(query)
     }
 
+    /// Returns a query with nothing but a question.
+    pub(super) fn plain(question: &Question<'_>) -> Self {
+        let header =
+            Header { id: 0, flags: 0, questions: 1, answers: 0, authorities: 0, additionals: 0 };
+        let question = question.octets.to_vec();
+        Self { header, question, edns: None, has_records: false }
+    }
+
     /// Returns the question.
     pub(super) fn question(&self) -> Option<Question<'_>> {
         Question::read(&self.question)

@@ -6,6 +6,7 @@
 //! limit a client has.
 
 mod lifetime;
+mod mirror;
 mod response;
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ use std::{
     fmt,
     hash::RandomState,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -26,6 +27,7 @@ use crate::message::Question;
 use lifetime::Lifetime;
 
 pub use lifetime::Kind;
+pub use mirror::{Kept, Mirror};
 pub use response::{Record, Response};
 
 /// What an entry takes beside its records and its key, about: allocations, and the
@@ -72,8 +74,9 @@ impl Key {
         Self { octets: octets.into() }
     }
 
-    fn is_dnssec(&self) -> bool {
-        self.octets.first().is_some_and(|flags| flags & 2 != 0)
+    /// Returns DO and CD.
+    fn flags(&self) -> [bool; 2] {
+        [2, 1].map(|flag| self.octets.first().is_some_and(|flags| flags & flag != 0))
     }
 }
 
@@ -129,20 +132,43 @@ impl Entry {
         self.kind
     }
 
-    fn renewal(&self) -> std::sync::MutexGuard<'_, Renewal> {
+    /// Returns what a mirror needs to know of it; None when it is not stored.
+    fn as_kept<'a>(&'a self, question: Question<'a>, key: &Key) -> Option<Kept<'a>> {
+        let [dnssec_ok, checking_disabled] = key.flags();
+        Some(Kept {
+            question,
+            dnssec_ok,
+            checking_disabled,
+            response: &self.response,
+            kind: self.kind?,
+            expires_at: self.time_at(0),
+            due_at: self.time_at(self.due_ttl_s()),
+        })
+    }
+
+    fn renewal(&self) -> MutexGuard<'_, Renewal> {
         self.renewal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether it is to be renewed when this TTL is left.
     fn is_due_at(&self, ttl_s: u32) -> bool {
-        self.kind != Some(Kind::Failure) && ttl_s <= self.ttl_s.div_ceil(RENEWED_IN_LAST)
+        self.kind != Some(Kind::Failure) && ttl_s <= self.due_ttl_s()
+    }
+
+    /// Returns the TTL from which on it is to be renewed.
+    fn due_ttl_s(&self) -> u32 {
+        self.ttl_s.div_ceil(RENEWED_IN_LAST)
+    }
+
+    /// Returns when a TTL is left.
+    fn time_at(&self, ttl_s: u32) -> Instant {
+        self.came_at + Duration::from_secs(self.ttl_s.saturating_sub(ttl_s).into())
     }
 
     /// Whether it is good no longer, but may be given when upstream fails: data
     /// only, since a name that did not exist may exist by now.
     fn is_stale_at(&self, now: Instant, limit: Duration) -> bool {
-        let end = self.came_at + Duration::from_secs(self.ttl_s.into());
-        self.kind == Some(Kind::Success) && now.saturating_duration_since(end) < limit
+        self.kind == Some(Kind::Success) && now.saturating_duration_since(self.time_at(0)) < limit
     }
 }
 
@@ -213,6 +239,8 @@ pub struct Cache {
     evictions: Evictions,
     /// How often everything was forgotten.
     generation: AtomicU64,
+    /// Who gives the responses, too.
+    mirror: Mutex<Option<Box<dyn Mirror>>>,
 }
 
 impl fmt::Debug for Cache {
@@ -234,7 +262,23 @@ impl Cache {
         // Keys come from whoever may ask: hashes are keyed.
         let hasher = RandomState::new();
         let entries = Entries::with(items, limits.octets, Octets, hasher, evictions.clone());
-        Self { limits, entries, evictions, generation: AtomicU64::default() }
+        let (generation, mirror) = (AtomicU64::default(), Mutex::default());
+        Self { limits, entries, evictions, generation, mirror }
+    }
+
+    /// Has responses given by `mirror`, too, from now on; or by nobody, and then what
+    /// it has stays there until it ends.
+    pub fn set_mirror(&self, mirror: Option<Box<dyn Mirror>>) {
+        let mut present = self.mirror();
+        *present = mirror;
+        if let Some(mirror) = &mut *present {
+            // What an agent before had in it was right under settings that are unknown.
+            mirror.clear();
+        }
+    }
+
+    fn mirror(&self) -> MutexGuard<'_, Option<Box<dyn Mirror>>> {
+        self.mirror.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether anything is kept.
@@ -273,7 +317,7 @@ impl Cache {
         (now, unix_s): (Instant, u32),
     ) -> Option<Arc<Entry>> {
         let response = Response::read(message, question)?;
-        let is_dnssec = key.is_dnssec();
+        let [is_dnssec, _] = key.flags();
         let Lifetime { ttl_s, stored } =
             Lifetime::decide(&response, question, is_dnssec, self.limits.ttl_s, unix_s);
         let kind = stored.filter(|_| may_store && ttl_s > 0);
@@ -281,9 +325,13 @@ impl Cache {
         let entry = Arc::new(Entry { response, ttl_s, kind, came_at: now, renewal });
         if kind.is_some_and(|kind| self.may_replace(key, kind, now)) && self.is_on() {
             self.entries.insert(key.clone(), Arc::clone(&entry));
+            let mut mirror = self.mirror();
             // Had it been stored a moment before, it would have been forgotten.
             if self.generation() != asked_in {
                 self.entries.remove(key);
+            } else if let (Some(mirror), Some(kept)) = (&mut *mirror, entry.as_kept(*question, key))
+            {
+                mirror.put(&kept);
             }
         }
         Some(entry)
@@ -305,6 +353,9 @@ impl Cache {
     pub fn clear(&self) {
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.entries.clear();
+        if let Some(mirror) = &mut *self.mirror() {
+            mirror.clear();
+        }
     }
 
     /// Returns how many entries there are, good or not.

@@ -362,6 +362,64 @@ fn expired_signatures_are_not_kept() {
     }
 }
 
+/// Notes what it is told.
+#[derive(Clone, Default)]
+struct Notes(Arc<Mutex<Vec<String>>>);
+
+impl Notes {
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
+
+impl Mirror for (Notes, Instant) {
+    fn put(&mut self, kept: &Kept<'_>) {
+        let [due, end] =
+            [kept.due_at, kept.expires_at].map(|at| at - self.1).map(|it| it.as_millis());
+        let flags = [kept.dnssec_ok, kept.checking_disabled];
+        assert_eq!(kept.question.octets, QUESTION);
+        let note = format!("{:?} {} {flags:?} {due} {end}", kept.kind, kept.response.octets());
+        self.0.0.lock().unwrap().push(note);
+    }
+
+    fn clear(&mut self) {
+        self.0.0.lock().unwrap().push("clear".to_owned());
+    }
+}
+
+#[test]
+fn the_mirror_is_told_what_is_stored_and_what_is_forgotten() {
+    let rig = Rig::new(LIMITS);
+    let notes = Notes::default();
+    rig.cache.set_mirror(Some(Box::new((notes.clone(), rig.start))));
+    assert_eq!(notes.take(), ["clear"], "of what was there before");
+    rig.take(&data(300), 1_000);
+    assert_eq!(notes.take(), ["Success 23 [false, false] 28000 31000"]);
+    rig.take(&servfail(), 2_000);
+    assert_eq!(notes.take(), Vec::<String>::new(), "it is not stored");
+    rig.take(&denial(7), 3_000);
+    let length = rig.take(&denial(7), 3_000).unwrap().response.octets();
+    let note = format!("Denial {length} [false, false] 9000 10000");
+    assert_eq!(notes.take(), [note.clone(), note]);
+    rig.take(&servfail(), 11_000);
+    assert_eq!(notes.take(), ["Failure 0 [false, false] 15000 16000"]);
+    let question = Question::read(QUESTION).unwrap();
+    let key = Key::new(&question, true, true);
+    let before = rig.cache.generation();
+    let at = (rig.at(0), SIGNATURES_AT);
+    rig.cache.take(&question, &key, &data(5), true, before, at);
+    assert_eq!(notes.take(), ["Success 23 [true, true] 4000 5000"]);
+    rig.cache.clear();
+    assert_eq!(notes.take(), ["clear"]);
+    rig.cache.take(&question, &key, &data(5), true, before, at);
+    rig.cache.take(&question, &key, &data(5), false, rig.cache.generation(), at);
+    assert_eq!(notes.take(), Vec::<String>::new(), "asked before, and not to be stored");
+    rig.cache.set_mirror(None);
+    rig.take(&data(300), 0);
+    rig.cache.clear();
+    assert_eq!(notes.take(), Vec::<String>::new(), "nobody is told");
+}
+
 #[test]
 fn octets_are_bounded() {
     let rig = Rig::new(Limits { octets: 64 << 10, ..LIMITS });

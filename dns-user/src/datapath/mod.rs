@@ -14,6 +14,7 @@ pub mod load;
 pub mod lock;
 pub mod logs;
 pub mod maps;
+mod mirror;
 pub mod mode;
 pub mod pins;
 pub mod remarks;

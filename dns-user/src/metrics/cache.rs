@@ -62,12 +62,12 @@ impl CacheMetrics {
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register(
             "coredns_cache_requests",
-            "Queries for names outside the cluster that came to the cache in user space",
+            "Queries for names outside the cluster, answered in the kernel or not",
             self.requests.clone(),
         );
         registry.register(
             "coredns_cache_hits",
-            "Queries answered from the cache, by what it has",
+            "Queries answered from the cache, in the kernel or in user space, by what it has",
             self.hits.clone(),
         );
         registry.register(
@@ -107,6 +107,15 @@ impl CacheMetrics {
         let [success, denial] = TYPES;
         let label = if kind == Some(Kind::Success) { success } else { denial };
         self.hits.get_or_create(&labels.with_type(label)).inc();
+    }
+
+    /// Counts queries that the kernel answered with entries of this kind.
+    pub(super) fn count_hits(&self, server: &Arc<String>, kind: Kind, count: u64) {
+        let labels = CacheLabels::new(server);
+        let [success, denial] = TYPES;
+        let label = if kind == Kind::Success { success } else { denial };
+        self.requests.get_or_create(&labels).inc_by(count);
+        self.hits.get_or_create(&labels.with_type(label)).inc_by(count);
     }
 
     /// Counts a query that is not answered from the cache.

@@ -29,7 +29,7 @@ use prometheus_client::{
 
 use crate::{
     answers::{Arrival, Family as AddressFamily, Transport},
-    cache::Cache,
+    cache::{Cache, Kind as Kept},
     cluster::{Cluster, is_in_zone},
     datapath::maps::Count,
     health::Health,
@@ -290,6 +290,7 @@ impl Metrics {
         let Some(datapath) = self.datapath.get() else { return };
         let labels =
             ServerLabels { server: Arc::clone(&self.datapath_server), zone: self.zone(), view: "" };
+        let outside = ServerLabels { zone: ".".to_owned(), ..labels.clone() };
         let mut seen = self.datapath_seen.lock().unwrap_or_else(PoisonError::into_inner);
         for Count { outcome, family, packets } in datapath() {
             let before = seen.insert((outcome, family), packets).unwrap_or_default();
@@ -299,8 +300,15 @@ impl Metrics {
             self.datapath_packets.get_or_create(&outcome_labels).inc_by(new);
             if let Some((rcode, qtype)) = answered(outcome) {
                 let arrival = Arrival { transport: Transport::Udp, family };
-                self.traffic.count_requests(&labels, arrival, qtype, new);
-                self.traffic.count_responses(&labels, rcode, Plugin::Kubernetes, new);
+                let (labels, plugin) = match kept(outcome) {
+                    None => (&labels, Plugin::Kubernetes),
+                    Some(kind) => {
+                        self.cache.count_hits(&self.datapath_server, kind, new);
+                        (&outside, Plugin::Cache)
+                    }
+                };
+                self.traffic.count_requests(labels, arrival, qtype, new);
+                self.traffic.count_responses(labels, rcode, plugin, new);
             }
         }
     }
@@ -348,6 +356,18 @@ fn answered(outcome: Outcome) -> Option<(u16, Option<u16>)> {
         Outcome::NxdomainOther | Outcome::CachedNxdomainOther => (NXDOMAIN, None),
         _ => return None,
     })
+}
+
+/// Returns of what kind the response was that the kernel gave from CACHE; no data
+/// of a type is not told from data.
+fn kept(outcome: Outcome) -> Option<Kept> {
+    match outcome {
+        Outcome::CachedA | Outcome::CachedAaaa | Outcome::CachedOther => Some(Kept::Success),
+        Outcome::CachedNxdomainA | Outcome::CachedNxdomainAaaa | Outcome::CachedNxdomainOther => {
+            Some(Kept::Denial)
+        }
+        _ => None,
+    }
 }
 
 fn kind_label(kind: Kind) -> &'static str {
