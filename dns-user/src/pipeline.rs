@@ -200,7 +200,10 @@ impl Pipeline {
         self.servers.send_if_modified(|old| {
             let is_new = **old != *servers;
             if servers.is_empty() && is_new {
-                warn!(?old, "the upstream Service has no servers; its last ones stay");
+                // Before every kind has been listed they are only not known yet.
+                if *self.filled.borrow() {
+                    warn!(?old, "the upstream Service has no servers; its last ones stay");
+                }
                 return false;
             }
             if is_new {

@@ -21,7 +21,7 @@ use harness::{
     wait::wait_until,
 };
 
-use crate::rig::{Rig, SERVER, SOON, once, rig};
+use crate::rig::{Rig, SERVER, SOON, hooks, once, rig};
 
 /// A command's exit code and what it wrote to standard error.
 fn outcome(output: &Output) -> (Option<i32>, String) {
@@ -138,6 +138,19 @@ fn pins_need_a_bpf_file_system() {
         &["--datapath=tc", pins, "bpf file system", "mount -t bpf"],
     );
     assert_eq!(folder.path().read_dir().unwrap().count(), 0, "nothing is made there");
+}
+
+/// Only `CAP_SYS_ADMIN` may look at the programs that an earlier agent has left.
+#[test]
+fn an_agent_with_few_capabilities_takes_over() {
+    let Some(rig) = rig("few", &["setpriv"]) else { return };
+    let old = rig.start(&[]);
+    old.kill9();
+    let mut command = without(&rig, "-all,+bpf,+perfmon,+net_admin,+net_bind_service");
+    command.arg("run").args(rig.flags("auto")).arg("--pin-dir").arg(old.pin_dir());
+    let new = Child::start("nodedns", command);
+    let expect = format!("hook={:?} how=Replaced", hooks().first().unwrap());
+    new.wait_until(&format!("it says {expect}"), SOON, || new.output().contains(&expect));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use aya::{
-    programs::{ProgramType, SchedClassifier, TcAttachType},
+    programs::{ProgramError, ProgramType, SchedClassifier, TcAttachType},
     sys::{BpfHelper, is_helper_supported},
 };
 
@@ -32,8 +32,17 @@ impl Features {
         Ok(Self {
             redirect_peer: has(BpfHelper::BPF_FUNC_redirect_peer).context(refused)?,
             coarse_clock: has(BpfHelper::BPF_FUNC_ktime_get_coarse_ns).context(refused)?,
-            tcx: SchedClassifier::query_tcx(LOOPBACK, TcAttachType::Ingress).is_ok(),
+            tcx: has_tcx(),
         })
+    }
+}
+
+fn has_tcx() -> bool {
+    match SchedClassifier::query_tcx(LOOPBACK, TcAttachType::Ingress) {
+        Ok(_) => true,
+        // There are programs, which only CAP_SYS_ADMIN may look at.
+        Err(ProgramError::SyscallError(error)) => error.call == "bpf_prog_get_fd_by_id",
+        Err(_) => false,
     }
 }
 
