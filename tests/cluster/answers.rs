@@ -1,5 +1,7 @@
 //! Names as pods look them up, with the C library's search list, over UDP and TCP.
 
+use std::time::Instant;
+
 use harness::nodes::{NODES, pods::Pod};
 
 use crate::rig::Rig;
@@ -76,5 +78,50 @@ fn look_up(rig: &Rig<'_>, pod: &Pod, questions: &[(&str, &str)], databases: &[&s
         };
         expect.sort_unstable();
         assert_eq!(answer, expect, "{name} from {} on {}", pod.name, pod.node);
+    }
+}
+
+/// Starts pods that look a name up as the first thing they do, and prints how long
+/// that took.
+pub fn at_once(rig: &Rig<'_>) {
+    const SCRIPT: &str = "read start _ < /proc/uptime; lookup web.shop.svc.cluster.local; \
+                          status=$?; read end _ < /proc/uptime; echo $start $end; exit $status";
+    for number in 0..3 {
+        let name = format!("first-{number}");
+        let before = rig.answered_everywhere();
+        let start = Instant::now();
+        rig.cluster.kubectl_ok(&[
+            "run",
+            &name,
+            "--image=nodedns-test/glibc:1",
+            "--restart=Never",
+            "--command",
+            "--",
+            "/bin/sh",
+            "-c",
+            SCRIPT,
+        ]);
+        let phase = ["get", "pod", &name, "-o", "jsonpath={.status.phase}"];
+        let phase = || rig.cluster.kubectl_ok(&phase);
+        rig.cluster
+            .wait_until("the pod has ended", || ["Succeeded", "Failed"].contains(&&*phase()));
+        let elapsed = start.elapsed();
+        assert_eq!(phase(), "Succeeded", "the first lookup of a pod");
+        let log = rig.cluster.kubectl_ok(&["logs", &name]);
+        let lines: Vec<_> = log.lines().collect();
+        let [answer, times] = lines[..] else { panic!("not two lines: {log}") };
+        assert_eq!(answer, "10.96.7.1");
+        let times: Vec<f64> = times.split(' ').filter_map(|time| time.parse().ok()).collect();
+        let [from, to] = times[..] else { panic!("not two times: {log}") };
+        let in_kernel = rig.answered_everywhere() - before;
+        println!(
+            "a new pod: first lookup done {:.0} ms after the start of its container (in steps of \
+             10), {in_kernel} queries answered in the kernel; pod created and seen to have ended \
+             in {:.1} s",
+            (to - from) * 1e3,
+            elapsed.as_secs_f64()
+        );
+        assert!(in_kernel >= 2, "A and AAAA of the first lookup: {in_kernel}");
+        rig.cluster.kubectl_ok(&["delete", "pod", &name, "--wait=false"]);
     }
 }

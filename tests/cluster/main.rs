@@ -40,6 +40,7 @@ fn with_nftables_and_a_bridge() {
     rig.deploy("base", "daemonset/nodedns");
     rig.check("rights", rights::check);
     rig.check("answers", answers::check);
+    rig.check("at once in a new pod", answers::at_once);
     rig.check("environment", environment::check);
     rig.check("a StatefulSet is exchanged", rollout::stateful_set);
     rig.check("the agent is killed", survival::killed);
@@ -81,5 +82,9 @@ fn with_the_cluster_ip_of_kube_dns() {
     rig.deploy("transparent", "daemonset/nodedns");
     rig.check("answers", answers::check_intercepted);
     rig.check("removal", |rig| removal::check(rig, "transparent"));
+    rig.check("privileged", |rig| {
+        rig.deploy("privileged", "daemonset/nodedns");
+        rollout::agents(rig);
+    });
     rig.conclude();
 }

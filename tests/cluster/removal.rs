@@ -1,7 +1,8 @@
 //! The manifests deleted, and `deploy/uninstall`: nothing is left on a node.
 
-use std::time::Duration;
+use std::{fs, path::Path, time::Duration};
 
+use dns_user::datapath::pins::Pins;
 use harness::{
     nodes::{NODES, machine::Machine},
     process::run,
@@ -70,12 +71,16 @@ fn in_kernel(machine: &Machine<'_>) -> InKernel {
     let numbers = |value: &Value| -> Vec<u64> {
         value.as_array().into_iter().flatten().filter_map(Value::as_u64).collect()
     };
-    let found = machine.run("find", &[PIN_DIR, "-path", "*/links/*"]);
-    let mut programs: Vec<_> = found
-        .lines()
-        .filter_map(|pin| show(&["link", "show", "pinned", pin])["prog_id"].as_u64())
+    let folder =
+        Pins::new(Path::new(PIN_DIR)).link(0).parent().map(Path::to_owned).expect("a folder");
+    let links = fs::read_dir(machine.path(&folder.to_string_lossy())).expect("the pinned links");
+    let links = links.map(|link| folder.join(link.expect("a pinned link").file_name()));
+    let mut programs: Vec<_> = links
+        .filter_map(|pin| {
+            show(&["link", "show", "pinned", &pin.to_string_lossy()])["prog_id"].as_u64()
+        })
         .collect();
-    assert!(!programs.is_empty(), "no programs behind the links of {}: {found}", machine.name());
+    assert!(!programs.is_empty(), "no programs behind the links of {}", machine.name());
     programs.sort_unstable();
     programs.dedup();
     let mut maps: Vec<_> = programs

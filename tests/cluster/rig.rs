@@ -98,6 +98,12 @@ impl<'lan> Rig<'lan> {
         machines.find(|machine| machine.name() == name).expect("a node of that name")
     }
 
+    /// Returns how many queries the kernel has answered, on all nodes.
+    #[track_caller]
+    pub fn answered_everywhere(&self) -> u64 {
+        self.cluster.machines().iter().map(|machine| self.answered(&machine.name())).sum()
+    }
+
     /// Returns how many queries the kernel of a node has answered.
     #[track_caller]
     pub fn answered(&self, node: &str) -> u64 {

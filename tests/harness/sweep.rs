@@ -17,7 +17,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{kernel::BPFFS, process::run, tools, wait::poll_until};
+use crate::{kernel::BPFFS, nodes::cgroups, process::run, tools, wait::poll_until};
 
 /// Where iproute2 keeps named network namespaces.
 pub(crate) const NETNS: &str = "/run/netns";
@@ -36,18 +36,23 @@ pub fn unique_name(prefix: &str) -> String {
     format!("{MARK}-{}-{number}-{prefix}", process::id())
 }
 
-/// Removes namespaces and pins of tests whose process is gone.
+/// Removes namespaces, pins and cgroups of tests whose process is gone.
 fn sweep() {
-    for name in leftovers(NETNS) {
+    for name in leftovers(Path::new(NETNS)) {
         remove_namespace(&name);
     }
-    for name in leftovers(BPFFS) {
+    for name in leftovers(Path::new(BPFFS)) {
         drop(fs::remove_dir_all(Path::new(BPFFS).join(name)));
+    }
+    for root in cgroups::hierarchies() {
+        for name in leftovers(&root) {
+            cgroups::remove(&root.join(name));
+        }
     }
 }
 
 /// Lists entries of `folder` that belong to a test whose process is gone.
-fn leftovers(folder: &str) -> Vec<String> {
+fn leftovers(folder: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
     let is_orphan = |name: &String| {
@@ -109,6 +114,6 @@ mod tests {
         for name in [own.as_str(), &orphan, "somebody-elses", MARK] {
             fs::create_dir(folder.path().join(name)).unwrap();
         }
-        assert_eq!(leftovers(folder.path().to_str().unwrap()), [orphan]);
+        assert_eq!(leftovers(folder.path()), [orphan]);
     }
 }

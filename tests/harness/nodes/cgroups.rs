@@ -59,7 +59,7 @@ impl Drop for Cgroups {
 }
 
 /// Returns the mounted hierarchies: one of version 2, or several.
-fn hierarchies() -> Vec<PathBuf> {
+pub(crate) fn hierarchies() -> Vec<PathBuf> {
     let is_cgroup = |path: &PathBuf| {
         let kind = statfs(path).map(|info| info.filesystem_type());
         kind.is_ok_and(|kind| kind == CGROUP_SUPER_MAGIC || kind == CGROUP2_SUPER_MAGIC)
@@ -75,7 +75,7 @@ fn hierarchies() -> Vec<PathBuf> {
 }
 
 /// Removes a tree of cgroups, the inner ones first.
-fn remove(folder: &Path) {
+pub(crate) fn remove(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove(&entry.path());
