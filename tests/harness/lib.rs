@@ -40,7 +40,9 @@ pub mod raw;
 pub mod steady;
 pub mod upstream;
 
+pub mod fuzz;
 pub mod manifests;
+pub mod model;
 
 pub mod process;
 

@@ -12,6 +12,7 @@ mod build;
 mod ci;
 mod cluster;
 mod demo;
+mod fuzz;
 mod image;
 mod kernels;
 mod lint;
@@ -67,6 +68,17 @@ enum Verb {
         #[arg(long, value_name = "NAME:TAG")]
         name: Option<String>,
     },
+    /// Look for inputs that break the code that reads what others wrote.
+    Fuzz {
+        /// Only this target.
+        target: Option<String>,
+        /// For how long, each.
+        #[arg(long, default_value_t = 120)]
+        seconds: u32,
+        /// Keep what reached new code, in the corpus that tests try again.
+        #[arg(long)]
+        keep: bool,
+    },
     /// Check form, lints, documentation and house rules.
     Lint,
     /// What the build server runs: set-up, lint, test, test --cluster.
@@ -87,6 +99,7 @@ fn main() -> ExitCode {
         Verb::Test { cluster: true, arguments, .. } => cluster::run(&arguments),
         Verb::Test { kernels, arguments, .. } => test::run(&arguments, kernels.as_deref()),
         Verb::Image { name } => image::run(name.as_deref()).map(drop),
+        Verb::Fuzz { target, seconds, keep } => fuzz::run(target.as_deref(), seconds, keep),
         Verb::Lint => lint::run(),
         Verb::Ci => ci::run(),
         Verb::Bench { arguments } => bench::run(&arguments),

@@ -28,6 +28,8 @@ pub(crate) enum Part {
     Nodes,
     /// What boots other kernels.
     Machines,
+    /// What fuzzes.
+    Fuzzer,
 }
 
 /// What `build` and `lint` need.
@@ -45,6 +47,9 @@ pub(crate) const NODES: &[Part] =
 
 /// What `test --kernels` needs.
 pub(crate) const KERNELS: &[Part] = &[Part::Bpf, Part::Network, Part::Machines];
+
+/// What `fuzz` needs.
+pub(crate) const FUZZ: &[Part] = &[Part::Bpf, Part::Fuzzer];
 
 const NETWORK: &[Package] = &[
     Package { name: "iproute2", program: "ip" },
@@ -105,6 +110,7 @@ pub(crate) fn run(parts: &[Part]) -> Result<()> {
                 apt::install_packages(KEYRING)?;
                 apt::install_programs(MACHINES)?;
             }
+            Part::Fuzzer => bpf::install_fuzzer()?,
         }
     }
     Ok(())

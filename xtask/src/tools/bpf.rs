@@ -1,4 +1,5 @@
-//! Compiler and linker of the BPF object, in either of two ways.
+//! Compiler and linker of the BPF object, in either of two ways; what else is a
+//! program of crates.io.
 
 use std::{env, path::Path, process::Command, time::Duration};
 
@@ -7,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     progress::{Step, found},
     run,
-    tools::{BPF_LINKER, apt, find},
+    tools::{BPF_LINKER, CARGO_FUZZ, Tool, apt, find},
     workspace,
 };
 
@@ -109,21 +110,34 @@ fn install_nightly() -> Result<()> {
 }
 
 fn install_linker() -> Result<()> {
-    if !BPF_LINKER.is_built()? {
-        let step = Step::start(&format!("building {BPF_LINKER}"));
-        let folder = BPF_LINKER.folder()?;
-        let mut cargo = workspace::command("cargo")?;
-        cargo.args(["install", BPF_LINKER.name, "--version", BPF_LINKER.version, "--root"]);
-        cargo.arg(&folder);
+    install_crate(BPF_LINKER, |cargo| {
         if let Some((version, prefix)) = llvm() {
             cargo.args(["--no-default-features", "--features", &format!("llvm-{version}")]);
             cargo.env("LLVM_PREFIX", prefix);
         }
-        run::logged("bpf-linker", &mut cargo, LIMIT).context("bpf-linker was not built")?;
+    })
+}
+
+/// Installs what fuzzes, and the compiler that it needs.
+pub(crate) fn install_fuzzer() -> Result<()> {
+    install_nightly()?;
+    install_crate(CARGO_FUZZ, |_| {})
+}
+
+/// Builds a program with cargo, unless this version is here.
+fn install_crate(tool: Tool, adjust: impl FnOnce(&mut Command)) -> Result<()> {
+    if !tool.is_built()? {
+        let step = Step::start(&format!("building {tool}"));
+        let mut cargo = workspace::command("cargo")?;
+        cargo.args(["install", tool.name, "--version", tool.version, "--root"]);
+        cargo.arg(tool.folder()?);
+        adjust(&mut cargo);
+        let built = run::logged(tool.name, &mut cargo, LIMIT);
+        built.with_context(|| format!("{tool} was not built"))?;
         step.done();
     }
-    BPF_LINKER.publish()?;
-    found(&BPF_LINKER.to_string());
+    tool.publish()?;
+    found(&tool.to_string());
     Ok(())
 }
 

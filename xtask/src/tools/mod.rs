@@ -29,6 +29,9 @@ pub(crate) struct Tool {
 /// Links BPF objects.
 pub(crate) const BPF_LINKER: Tool =
     Tool { name: "bpf-linker", version: "0.13.0", programs: &["bpf-linker"] };
+/// Runs fuzzers.
+pub(crate) const CARGO_FUZZ: Tool =
+    Tool { name: "cargo-fuzz", version: "0.13.2", programs: &["cargo-fuzz"] };
 /// The judge of our answers.
 pub(crate) const COREDNS: Tool =
     Tool { name: "coredns", version: "1.14.7", programs: &["coredns"] };

@@ -12,25 +12,29 @@ const DEFAULT_NAMESPACE: &str = "default";
 
 /// How a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub enum Format {
+    /// JSON, one document after the other.
     Json,
+    /// YAML.
     Yaml,
 }
 
 /// An object of a watched kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Manifest {
-    pub(super) kind: Kind,
-    pub(super) name: ObjectName,
+pub struct Manifest {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name, as far as it has one.
+    pub name: ObjectName,
     /// None when it means nothing to DNS.
-    pub(super) object: Option<Object>,
+    pub object: Option<Object>,
     /// What is wrong with it.
-    pub(super) fault: Option<String>,
+    pub fault: Option<String>,
 }
 
 /// Parses all documents of a file. Objects of other kinds are left out; a
 /// document that is no object of Kubernetes makes the whole file unusable.
-pub(super) fn parse(text: &str, format: Format) -> Result<Vec<Manifest>> {
+pub fn parse(text: &str, format: Format) -> Result<Vec<Manifest>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let documents: Vec<Value> = match format {
         Format::Json => {

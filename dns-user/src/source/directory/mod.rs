@@ -1,7 +1,7 @@
 //! Manifests in a folder: read as a whole, and again after every change.
 
 mod folder;
-mod manifest;
+pub mod manifest;
 
 use std::{
     fs,

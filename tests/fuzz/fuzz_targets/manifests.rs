@@ -1,0 +1,4 @@
+//! The target `manifests`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| harness::fuzz::manifests(input));

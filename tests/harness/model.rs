@@ -1,0 +1,381 @@
+//! What the datapath is to do with a frame, told in the plainest way: names as lists
+//! of labels, hickory-proto as the reader of messages, octets appended one after the
+//! other. It shares no code with the datapath.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use dns_user::records::{ClusterZone, NameKind, NameRecords};
+use hickory_proto::{
+    op::{Message, MessageType, OpCode},
+    rr::{DNSClass, Name},
+    serialize::binary::{BinDecodable as _, BinDecoder},
+};
+
+use crate::packet::{
+    checksum::{checksum, pseudo_header},
+    compare::frame_difference,
+};
+
+/// Longest name that the kernel answers for, and most octets of a pool of addresses.
+const NAME_MAX: usize = 136;
+const POOL: usize = 32;
+/// So many labels left of the zone are too many.
+const LABELS_MAX: usize = 16;
+const DNS_HEADER: usize = 12;
+const OPT: usize = 11;
+
+const A: u16 = 1;
+const NS: u16 = 2;
+const SOA: u16 = 6;
+const TXT: u16 = 16;
+const AAAA: u16 = 28;
+const SRV: u16 = 33;
+const TRANSFERS: [u16; 2] = [251, 252];
+
+/// Labels in lower case.
+type Labels = Vec<Vec<u8>>;
+
+/// The names that the datapath knows, and its zone.
+#[derive(Debug)]
+pub struct Model {
+    names: BTreeMap<Labels, NameRecords>,
+    zone: ClusterZone,
+    local_ips: Vec<IpAddr>,
+}
+
+/// What is to become of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// It goes on as it is.
+    PassedUp,
+    /// This is the response.
+    Answered(Vec<u8>),
+}
+
+/// What a response says.
+enum Content {
+    /// Records of the question's name, with their type.
+    Records(u16, Vec<Vec<u8>>),
+    Soa,
+    Nodata,
+    NoSuchName,
+}
+
+impl Model {
+    /// Knows these names of a zone whose addresses keep their order, and answers at
+    /// these addresses.
+    pub fn new(names: &[NameRecords], zone: ClusterZone, local_ips: &[IpAddr]) -> Self {
+        assert!(zone.is_complete && !zone.shuffles && !zone.forwards_ds, "the simplest zone");
+        let names = names.iter().map(|records| (labels(&records.name), records.clone()));
+        Self { names: names.collect(), zone, local_ips: local_ips.to_vec() }
+    }
+
+    /// Says what is wrong with what became of a frame.
+    pub fn check_frame(&self, before: &[u8], answered: bool, after: &[u8]) -> Result<(), String> {
+        let datagram = Datagram::read(before, &self.local_ips);
+        let expected = datagram.as_ref().map(|datagram| self.expect(datagram.message));
+        match (datagram, expected) {
+            (Some(datagram), Some(Expected::Answered(response))) => {
+                if !answered {
+                    return Err("it was not answered".to_owned());
+                }
+                let expected = datagram.reply(&response, after);
+                frame_difference(&expected, after).map_or(Ok(()), Err)?;
+                check_response(datagram.message, &response)
+            }
+            _ if answered => Err("it was answered".to_owned()),
+            _ => frame_difference(before, after).map_or(Ok(()), Err),
+        }
+    }
+
+    /// Says what is to become of a message.
+    pub fn expect(&self, message: &[u8]) -> Expected {
+        match self.answer(message) {
+            Some((content, labels)) => {
+                Expected::Answered(self.response(message, &content, &labels))
+            }
+            None => Expected::PassedUp,
+        }
+    }
+
+    fn answer(&self, message: &[u8]) -> Option<(Content, Labels)> {
+        let mut decoder = BinDecoder::new(message);
+        let query = Message::read(&mut decoder).ok()?;
+        let is_query = query.metadata.message_type == MessageType::Query;
+        let is_whole = decoder.is_empty();
+        if !is_query || !is_whole || query.metadata.op_code != OpCode::Query {
+            return None;
+        }
+        let [question] = query.queries.as_slice() else { return None };
+        let name = question.name();
+        let has_records = !query.answers.is_empty()
+            || !query.authorities.is_empty()
+            || !query.additionals.is_empty();
+        if has_records || question.query_class() != DNSClass::IN {
+            return None;
+        }
+        if let Some(edns) = &query.edns {
+            let has_options = edns.options().as_ref().iter().next().is_some();
+            if edns.version() != 0 || has_options {
+                return None;
+            }
+        }
+        // A plain name, and nothing but an OPT of a fixed length.
+        let octets = wire_length(name);
+        let expected = DNS_HEADER + octets + 4 + if query.edns.is_some() { OPT } else { 0 };
+        if octets > NAME_MAX || expected != message.len() || has_pointer(message) {
+            return None;
+        }
+        let labels: Labels = name.iter().map(<[u8]>::to_ascii_lowercase).collect();
+        let content = match self.names.get(&labels) {
+            Some(records) => Self::of_name(records, question.query_type().into()),
+            None => self.of_absent(&labels, question.query_type().into()),
+        };
+        Some((content?, labels))
+    }
+
+    fn of_name(records: &NameRecords, qtype: u16) -> Option<Content> {
+        use NameKind::{Alias, Apex, ClusterIp, Empty, Endpoint, Headless, Unknown};
+        let octets = 4 * records.a.len() + 16 * records.aaaa.len();
+        if matches!(records.kind, Alias | Unknown) || octets > POOL {
+            return None;
+        }
+        let addresses = |addresses: Vec<Vec<u8>>| match addresses.as_slice() {
+            [] => Content::Nodata,
+            _ => Content::Records(qtype, addresses),
+        };
+        Some(match (qtype, records.kind) {
+            (A, _) => addresses(records.a.iter().map(|ip| ip.octets().to_vec()).collect()),
+            (AAAA, _) => addresses(records.aaaa.iter().map(|ip| ip.octets().to_vec()).collect()),
+            (qtype, _) if TRANSFERS.contains(&qtype) => return None,
+            (SOA, Apex) => Content::Soa,
+            (NS, Apex) | (SRV, ClusterIp | Endpoint | Headless) => return None,
+            (TXT, Apex | Empty) => Content::NoSuchName,
+            _ => Content::Nodata,
+        })
+    }
+
+    fn of_absent(&self, labels: &Labels, qtype: u16) -> Option<Content> {
+        let zone = self::labels(&self.zone.name);
+        let left = labels.strip_suffix(zone.as_slice())?;
+        if left.len() >= LABELS_MAX || self.resembles_a_name(labels) {
+            return None;
+        }
+        let exists = match left {
+            [.., pod] if pod == b"pod" => return None,
+            [endpoint @ .., service, namespace, svc] if svc == b"svc" && !endpoint.is_empty() => {
+                let ancestor =
+                    [&[service.clone(), namespace.clone(), svc.clone()], zone.as_slice()];
+                self.may_have_below(&ancestor.concat(), endpoint.len())
+            }
+            _ => false,
+        };
+        if exists || TRANSFERS.contains(&qtype) {
+            return None;
+        }
+        Some(if qtype == SOA { Content::Nodata } else { Content::NoSuchName })
+    }
+
+    /// Whether names that are so much longer than a Service's are the agent's.
+    fn may_have_below(&self, service: &Labels, more: usize) -> bool {
+        let has_all_children =
+            |records: &NameRecords| matches!(records.kind, NameKind::Headless | NameKind::Alias);
+        match self.names.get(service) {
+            Some(records) => more == 2 || more == 1 && !has_all_children(records),
+            // It may be there under another spelling, as far as the key can tell.
+            None => more <= 2 && self.resembles_a_name(service),
+        }
+    }
+
+    /// Whether a name has the key of one that is there: setting the bit that makes
+    /// lower case makes some punctuation equal, too.
+    fn resembles_a_name(&self, labels: &Labels) -> bool {
+        let fold = |label: &Vec<u8>| {
+            let octets = label.iter().map(|octet| octet | (octet & 0x40) >> 1);
+            octets.collect::<Vec<u8>>()
+        };
+        let folded = |labels: &Labels| labels.iter().map(fold).collect::<Labels>();
+        let wanted = folded(labels);
+        self.names.keys().any(|name| folded(name) == wanted)
+    }
+
+    fn response(&self, query: &[u8], content: &Content, labels: &Labels) -> Vec<u8> {
+        let name_length = labels.iter().map(|label| label.len() + 1).sum::<usize>() + 1;
+        let (question, opt) = query[DNS_HEADER..].split_at(name_length + 4);
+        let mut body = Vec::new();
+        let (answers, authorities) = match content {
+            Content::Records(rtype, records) => {
+                for rdata in records {
+                    body.extend([0xc0, 12]);
+                    body.extend(rtype.to_be_bytes());
+                    body.extend([0, 1]);
+                    body.extend(self.zone.ttl_s.to_be_bytes());
+                    body.extend(short(rdata.len()).to_be_bytes());
+                    body.extend(rdata);
+                }
+                (records.len(), 0)
+            }
+            Content::Soa => {
+                body.extend(self.soa(name_length, self.zone.soa_ttl_s));
+                (1, 0)
+            }
+            Content::Nodata | Content::NoSuchName => {
+                body.extend(self.soa(name_length, self.zone.negative_ttl_s));
+                (0, 1)
+            }
+        };
+        let rcode = if matches!(content, Content::NoSuchName) { 3 } else { 0 };
+        // QR and AA; RD and CD as in the query.
+        let flags = [query[2] & 0x01 | 0x84, query[3] & 0x10 | rcode];
+        let mut response = [query[0], query[1], flags[0], flags[1], 0, 1].to_vec();
+        for count in [answers, authorities, usize::from(!opt.is_empty())] {
+            response.extend(short(count).to_be_bytes());
+        }
+        response.extend(question);
+        response.extend(body);
+        if let [_, _, _, high, low, _, _, flags, ..] = opt {
+            response.extend([0, 0, 41, *high, *low, 0, 0, *flags, 0, 0, 0]);
+        }
+        response
+    }
+
+    fn soa(&self, name_length: usize, ttl_s: u32) -> Vec<u8> {
+        let start = DNS_HEADER + name_length - (self.zone.name.len() + 2);
+        let zone = (0xc000 | short(start)).to_be_bytes();
+        let mut rdata = b"\x02ns\x03dns".to_vec();
+        rdata.extend(zone);
+        rdata.extend(b"\x0ahostmaster");
+        rdata.extend(zone);
+        for number in [self.zone.serial, 7200, 1800, 86400, self.zone.soa_minimum_s] {
+            rdata.extend(number.to_be_bytes());
+        }
+        let mut record = zone.to_vec();
+        record.extend([0, 6, 0, 1]);
+        record.extend(ttl_s.to_be_bytes());
+        record.extend(short(rdata.len()).to_be_bytes());
+        record.extend(rdata);
+        record
+    }
+}
+
+/// What a frame carries to a local address.
+struct Datagram<'a> {
+    frame: &'a [u8],
+    /// Octets of the IP header.
+    ip: usize,
+    message: &'a [u8],
+}
+
+impl<'a> Datagram<'a> {
+    /// None for what is not for the datapath at all.
+    fn read(frame: &'a [u8], local_ips: &[IpAddr]) -> Option<Self> {
+        let word = |at: usize| Some(u16::from_be_bytes([*frame.get(at)?, *frame.get(at + 1)?]));
+        let address = |range: std::ops::Range<usize>| {
+            let octets = frame.get(range)?;
+            let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+            v4.or_else(|_not_v4| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
+        };
+        let (ip, destination, length) = match (word(12)?, *frame.get(14)?) {
+            (0x0800, 0x45) => {
+                // Every bit but DF: not a fragment.
+                let is_whole = word(20)? & 0xbfff == 0;
+                let is_udp = *frame.get(23)? == 17;
+                (is_whole && is_udp).then_some((20, address(30..34)?, usize::from(word(16)?)))?
+            }
+            (0x86dd, 0x60..=0x6f) => {
+                let is_udp = *frame.get(20)? == 17;
+                is_udp.then_some((40, address(38..54)?, usize::from(word(18)?) + 40))?
+            }
+            _ => return None,
+        };
+        let udp = 14 + ip;
+        let udp_length = usize::from(word(udp + 4)?);
+        if word(udp + 2)? != 53 || !local_ips.contains(&destination) || length != ip + udp_length {
+            return None;
+        }
+        let message = frame.get(udp + 8..udp + udp_length)?;
+        Some(Self { frame, ip, message })
+    }
+
+    /// Returns the frame of the reply. Of `given`, the reply under test, only the IP
+    /// header's checksum is taken, when it is as right or wrong as before.
+    fn reply(&self, response: &[u8], given: &[u8]) -> Vec<u8> {
+        let (ethernet, rest) = self.frame.split_at(14);
+        let (ip, rest) = rest.split_at(self.ip);
+        let mut reply = [&ethernet[6..12], &ethernet[..6], &ethernet[12..]].concat();
+        let udp_length = short(8 + response.len());
+        let mut ip_header = ip.to_vec();
+        if self.ip == 20 {
+            ip_header[2..4].copy_from_slice(&(udp_length + 20).to_be_bytes());
+            ip_header[12..16].copy_from_slice(&ip[16..20]);
+            ip_header[16..20].copy_from_slice(&ip[12..16]);
+            ip_header[10..12].copy_from_slice(given.get(24..26).unwrap_or(&[0; 2]));
+            let is_right = |header: &[u8]| checksum(&[header]) == 0;
+            if is_right(&ip_header) != is_right(ip) {
+                ip_header[10] ^= 0xff;
+            }
+        } else {
+            ip_header[4..6].copy_from_slice(&udp_length.to_be_bytes());
+            ip_header[8..24].copy_from_slice(&ip[24..40]);
+            ip_header[24..40].copy_from_slice(&ip[8..24]);
+        }
+        reply.extend(&ip_header);
+        let mut datagram =
+            [&rest[2..4], &rest[..2], &udp_length.to_be_bytes(), &[0, 0], response].concat();
+        if self.ip == 40 {
+            let address =
+                |octets: &[u8]| IpAddr::from(<[u8; 16]>::try_from(octets).expect("16 octets"));
+            let (source, destination) = (address(&ip_header[8..24]), address(&ip_header[24..40]));
+            let pseudo = pseudo_header(source, destination, 17, datagram.len());
+            let sum = match checksum(&[&pseudo, &datagram]) {
+                0 => 0xffff,
+                sum => sum,
+            };
+            datagram[6..8].copy_from_slice(&sum.to_be_bytes());
+        }
+        reply.extend(datagram);
+        reply
+    }
+}
+
+/// Says what hickory-proto finds wrong with a response.
+fn check_response(query: &[u8], response: &[u8]) -> Result<(), String> {
+    let mut decoder = BinDecoder::new(response);
+    let read = Message::read(&mut decoder).map_err(|error| format!("not readable: {error}"))?;
+    if !decoder.is_empty() {
+        return Err("octets behind the message".to_owned());
+    }
+    let asked = Message::from_vec(query).map_err(|error| format!("not a query: {error}"))?;
+    let is_response = read.metadata.message_type == MessageType::Response;
+    // Names are equal in any spelling; this one has to be the client's.
+    let is_same = read.queries == asked.queries
+        && read.queries[0].name().iter().eq(asked.queries[0].name().iter());
+    if !is_response || !is_same || read.metadata.id != asked.metadata.id {
+        return Err("no response to the query".to_owned());
+    }
+    Ok(())
+}
+
+fn labels(name: &str) -> Labels {
+    name.split('.').map(|label| label.as_bytes().to_vec()).collect()
+}
+
+fn wire_length(name: &Name) -> usize {
+    name.iter().map(|label| label.len() + 1).sum::<usize>() + 1
+}
+
+/// Whether the question's name has a pointer in it (RFC 1035 4.1.4).
+fn has_pointer(message: &[u8]) -> bool {
+    let mut at = DNS_HEADER;
+    loop {
+        match message.get(at) {
+            None | Some(0) => return false,
+            Some(length @ 1..=63) => at += 1 + usize::from(*length),
+            Some(_) => return true,
+        }
+    }
+}
+
+fn short(length: usize) -> u16 {
+    u16::try_from(length).expect("a short message")
+}
