@@ -7,7 +7,9 @@
 use crate::{
     absence::{self, Judgement},
     layout::{
-        ZONES_MAX, epoch,
+        ZONES_MAX,
+        client::ClientAddress,
+        epoch,
         key::{self, NameKey, Seed},
         name_entry::NameEntry,
         outcome::Outcome,
@@ -62,6 +64,8 @@ pub trait Maps<'a>: Copy {
     fn kept_answer(self, key: &NameKey) -> Option<*const KeptAnswer>;
     /// Returns memory that nobody else uses while a packet is looked at.
     fn scratch(self) -> Option<*mut Scratch>;
+    /// Says whether the client is in `OPTED_OUT`.
+    fn has_opted_out(self, client: &ClientAddress) -> bool;
     /// Returns the zone with that index.
     fn zone(self, index: u32) -> Option<&'a Zone>;
 }
@@ -94,11 +98,48 @@ pub fn answer<'a, B: Buffer, M: Maps<'a>>(
     buffer: B,
     maps: M,
 ) -> Option<Result<Answered, PassedUp>> {
-    let datagram = frame::read(buffer.packet(), maps.settings()?)?;
+    let settings = maps.settings()?;
+    // Before anything else is read, so that the verifier goes through the rest once.
+    if settings.has_opted_out != 0 {
+        match opted_out(buffer, maps) {
+            Client::Other => {}
+            client => {
+                let is_v6 = matches!(client, Client::OptedOutV6);
+                return Some(Err(PassedUp { outcome: Outcome::OptedOut, is_v6 }));
+            }
+        }
+    }
+    let datagram = frame::read(buffer.packet(), settings)?;
     Some(
         reply(buffer, datagram, maps)
             .map_err(|outcome| PassedUp { outcome, is_v6: datagram.is_v6() }),
     )
+}
+
+/// Who sent a packet.
+#[repr(u32)]
+enum Client {
+    /// Somebody who has not opted out, or nobody of ours.
+    Other,
+    /// A client of IPv4 that wants no answers from the kernel.
+    OptedOutV4,
+    /// One of IPv6.
+    OptedOutV6,
+}
+
+/// Says whether the packet is a query of a client that opted out. A function of its
+/// own: hardly anybody needs it.
+#[inline(never)]
+fn opted_out<'a, B: Buffer, M: Maps<'a>>(buffer: B, maps: M) -> Client {
+    let Some(settings) = maps.settings() else { return Client::Other };
+    let packet = buffer.packet();
+    let Some(datagram) = frame::read(packet, settings) else { return Client::Other };
+    match frame::source(packet, datagram.shift) {
+        Some(source) if !maps.has_opted_out(&source) => Client::Other,
+        None => Client::Other,
+        Some(_) if datagram.is_v6() => Client::OptedOutV6,
+        Some(_) => Client::OptedOutV4,
+    }
 }
 
 /// Everything is decided before the first write; growing the packet is the only

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::{
     args,
     cache::Cache,
-    config::{Config, DNS_PORT},
+    config::{Config, DNS_PORT, Source},
     datapath::{
         attach::{self, Attachments},
         hook::Programs,
@@ -30,9 +30,7 @@ use crate::{
     },
     forward::{CachingForwarder, Forwarder, Schedule},
     health::{DatapathState, FallThroughState, Health},
-    http,
-    intercept::Interception,
-    lease, memory,
+    http, lease, memory,
     metrics::Metrics,
     node::{
         address::LocalAddresses,
@@ -41,8 +39,9 @@ use crate::{
     },
     objects::Event,
     pipeline::Pipeline,
+    scope::Scope,
     server::{Responder, Sockets},
-    source::{self, FirstList, PodsWanted, SourceCounters},
+    source::{self, FirstList, NodePods, SourceCounters, Wanted},
     state::State,
     store::Store,
     upstreams,
@@ -230,7 +229,7 @@ async fn start(config: Config, tasks: &mut Tasks) -> Result<()> {
     serve(tasks, &config, responder, &health)?;
     keep_node(tasks, &config, addresses, heartbeat, fall_through, &health)?;
     let tasks = &mut tasks.keeping;
-    let (store, interception, remarks) = match datapath {
+    let (store, scope, remarks) = match datapath {
         None => {
             health.set_datapath(DatapathState::Off);
             (None, None, None)
@@ -239,16 +238,21 @@ async fn start(config: Config, tasks: &mut Tasks) -> Result<()> {
             let is_filled = is_filled.clone();
             let maps =
                 run_datapath(tasks, &config, datapath, &cache, &metrics, &health, is_filled)?;
-            (Some(maps.0), maps.1, Some(maps.2))
+            (Some(maps.0), Some(maps.1), Some(maps.2))
         }
     };
     tasks.spawn(follow(next, Arc::clone(&health)));
     tasks.spawn(note_synced(Arc::clone(&health), is_filled));
     let upstream = config.upstream.clone();
+    let (of_node, node_pods) = match &scope {
+        Some(_) => follow_node_pods(&config),
+        None => (None, None),
+    };
     let pipeline = Pipeline {
         state,
         store,
-        interception,
+        scope,
+        node_pods,
         remarks,
         said: None,
         upstream,
@@ -260,7 +264,8 @@ async fn start(config: Config, tasks: &mut Tasks) -> Result<()> {
         filled,
     };
     tasks.spawn(pipeline.run(received));
-    tasks.spawn(run_source(config, first_list, events, pods_wanted, sources));
+    let wanted = Wanted { for_names: pods_wanted, of_node };
+    tasks.spawn(run_source(config, first_list, events, wanted, sources));
     Ok(())
 }
 
@@ -288,6 +293,17 @@ fn keep_node(
     }
     tasks.node.spawn(heartbeat.run(Arc::clone(health)));
     Ok(())
+}
+
+/// Has the Pods of this node followed, if it is known which they are: all that are in
+/// a folder, or those of the node's name.
+fn follow_node_pods(config: &Config) -> (Option<NodePods>, Option<mpsc::Receiver<Event>>) {
+    let node = config.node_name.clone();
+    if matches!(config.source, Source::Kubernetes { .. }) && node.is_none() {
+        return (None, None);
+    }
+    let (events, received) = mpsc::channel(EVENTS_MAX);
+    (Some(NodePods { events, node }), Some(received))
 }
 
 /// Programs, and the right to change what is pinned.
@@ -407,9 +423,17 @@ fn run_datapath(
     metrics: &Metrics,
     health: &Arc<Health>,
     is_filled: watch::Receiver<bool>,
-) -> Result<(Store<KernelAnswers>, Option<Interception>, Remarks)> {
-    let Loaded { mut ebpf, answers, cache: in_kernel, lease, counters, remarks, addresses } =
-        loaded;
+) -> Result<(Store<KernelAnswers>, Scope, Remarks)> {
+    let Loaded {
+        mut ebpf,
+        answers,
+        cache: in_kernel,
+        lease,
+        counters,
+        remarks,
+        addresses,
+        opted_out,
+    } = loaded;
     cache.set_mirror(Some(Box::new(in_kernel)));
     tasks.spawn(mirror(Mirrored(Arc::clone(cache))));
     tasks.spawn(ProgramLog::new(&mut ebpf)?.run());
@@ -418,9 +442,8 @@ fn run_datapath(
     let interfaces = config.interfaces.clone();
     tasks.spawn(lease::keep(lease, config.staleness_limit, Arc::clone(health), is_filled.clone()));
     tasks.spawn(attach::keep(attachments, interfaces, Arc::clone(health), is_filled));
-    let intercepts = !config.intercepted.is_empty();
-    let interception = intercepts.then(|| Interception::new(config.intercepted.clone(), addresses));
-    Ok((Store::new(answers), interception, remarks))
+    let scope = Scope::new(addresses, opted_out, config.intercepted.clone());
+    Ok((Store::new(answers), scope, remarks))
 }
 
 /// What is kept and given by the kernel, too, for as long as this lives.
@@ -457,7 +480,7 @@ async fn run_source(
     config: Config,
     first_list: FirstList,
     events: mpsc::Sender<Event>,
-    pods: PodsWanted,
+    pods: Wanted,
     counters: Arc<SourceCounters>,
 ) -> Result<()> {
     let Config { source, coredns_configmap, .. } = config;

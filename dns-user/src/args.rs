@@ -155,6 +155,10 @@ pub struct RunArguments {
     /// namespace, and lo].
     #[arg(long, env = "NODEDNS_INTERFACES", value_name = "GLOB", value_delimiter = ',')]
     pub interfaces: Vec<String>,
+    /// Name of this node, by which it finds its own Pods: those that opted out of answers from
+    /// the kernel (annotation nodedns.io/datapath: "off").
+    #[arg(long, env = "NODEDNS_NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
     /// Answer for the cluster IPs of the upstream Service as well, on the links; what is not
     /// answered there goes on to the Service.
     #[arg(long, env = "NODEDNS_INTERCEPT_CLUSTER_IP", value_name = "BOOL", default_value_t = false, action = ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]

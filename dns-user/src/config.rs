@@ -89,6 +89,8 @@ pub struct Config {
     pub cache: Limits,
     /// Services whose cluster IPs are answered for as well.
     pub intercepted: Vec<ObjectName>,
+    /// Name of this node.
+    pub node_name: Option<String>,
     /// Which programs answer in the kernel.
     pub datapath: Datapath,
     /// Links to attach to.
@@ -137,6 +139,7 @@ impl Config {
             upstream,
             cache: parse_limits(arguments.cache_size, arguments.cache_ttl, arguments.serve_stale)?,
             intercepted,
+            node_name: arguments.node_name.filter(|name| !name.is_empty()),
             datapath: arguments.datapath,
             interfaces: Interfaces::new(&arguments.interfaces).context("--interfaces")?,
             local_interface: arguments

@@ -31,7 +31,7 @@ pub mod store;
 
 pub mod datapath;
 
-pub mod intercept;
+pub mod scope;
 
 pub mod message;
 

@@ -24,9 +24,9 @@ use crate::{
     config::Upstream,
     datapath::{maps::KernelAnswers, remarks::Remarks},
     health::Health,
-    intercept::Interception,
     memory,
     objects::Event,
+    scope::Scope,
     source::PodReceiver,
     state::State,
     store::Store,
@@ -45,8 +45,10 @@ pub struct Pipeline {
     pub state: State,
     /// The kernel's maps, unless there is no datapath.
     pub store: Option<Store<KernelAnswers>>,
-    /// Which cluster IPs are answered for as well, if any are to be.
-    pub interception: Option<Interception>,
+    /// Whom the programs answer, and where.
+    pub scope: Option<Scope>,
+    /// The Pods of this node, if they can be known.
+    pub node_pods: Option<Receiver<Event>>,
     /// What `nodedns status` is to say of them.
     pub remarks: Option<Remarks>,
     /// What it says already; None when that is not known.
@@ -78,6 +80,7 @@ impl Pipeline {
                 event = events.recv() => {
                     let event = event.context("the source of objects ended")?;
                     let is_list = matches!(event, Event::Listed(..));
+                    self.note_scope(&event);
                     self.apply(event)?;
                     if is_list {
                         memory::give_back();
@@ -85,6 +88,10 @@ impl Pipeline {
                     self.follow_pods(&mut pods);
                 }
                 event = receive(&mut pods) => self.apply(event)?,
+                event = receive(&mut self.node_pods) => {
+                    self.note_scope(&event);
+                    self.follow_scope();
+                }
                 _ = retries.tick() => self.retry(),
             }
             self.health.see_pipeline(self.store.as_ref().map_or(0, Store::owed));
@@ -110,7 +117,7 @@ impl Pipeline {
         } else {
             self.fill()?;
         }
-        self.intercept();
+        self.follow_scope();
         self.say();
         if !changes.is_empty() {
             debug!(changes = changes.len(), took = ?began.elapsed(), "answers changed");
@@ -129,11 +136,18 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Answers for the cluster IPs of now.
-    fn intercept(&mut self) {
-        if let Some(interception) = &mut self.interception {
+    /// Takes note of who opts out.
+    fn note_scope(&mut self, event: &Event) {
+        if let Some(scope) = &mut self.scope {
+            scope.note(event);
+        }
+    }
+
+    /// Answers whom, and where, the programs are to answer now.
+    fn follow_scope(&mut self) {
+        if let Some(scope) = &mut self.scope {
             let cluster = self.state.cluster().read().unwrap_or_else(PoisonError::into_inner);
-            interception.follow(&cluster.index);
+            scope.follow(&cluster.index, self.node_pods.is_some());
         }
     }
 
@@ -157,7 +171,7 @@ impl Pipeline {
             let cluster = self.state.cluster().read().unwrap_or_else(PoisonError::into_inner);
             store.retry(&cluster.table);
         }
-        self.intercept();
+        self.follow_scope();
     }
 
     /// Asks for the Pods that the settings want, if these are others than before:

@@ -20,6 +20,7 @@ mod counted;
 mod expected;
 mod full;
 mod kept;
+mod opted_out;
 mod passed_on;
 mod race;
 mod random;

@@ -3,7 +3,7 @@
 
 use std::{
     cell::{Cell, UnsafeCell},
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -12,6 +12,7 @@ use dns_ebpf::{
     answer::{Buffer, Maps, answer},
     layout::{
         ZONES_MAX,
+        client::ClientAddress,
         key::{NameKey, Seed},
         name_entry::NameEntry,
         outcome::Outcome,
@@ -65,6 +66,8 @@ pub trait Subject {
     /// Keeps a response whose TTL is 0 in so many milliseconds, and which is given for
     /// so many. Returns whether it can.
     fn keep(&mut self, key: &KeptKey, response: &[u8], expires_ms: i64, until_ms: i64) -> bool;
+    /// Sets who has opted out.
+    fn set_opted_out(&mut self, clients: &BTreeSet<IpAddr>);
 }
 
 /// All that a case is given to.
@@ -170,6 +173,7 @@ pub struct Host {
     pub growth: u64,
     zone: Zone,
     lease: Lease,
+    opted_out: BTreeSet<IpAddr>,
 }
 
 /// The addresses answered for.
@@ -198,11 +202,12 @@ impl Host {
             large_answers: HashMap::new(),
             kept: HashMap::new(),
             scratch: Box::new(UnsafeCell::new(Scratch::EMPTY)),
-            settings: encode::settings(SEED, &LOCAL_IPS).expect("few addresses"),
+            settings: encode::settings(SEED, &LOCAL_IPS, false).expect("few addresses"),
             changes: Cell::new(0),
             growth: 0,
             zone: encode::zone(&zone()).expect("a zone that fits"),
             lease: Lease { alive_until_ns: u64::MAX, serve_until_ns: u64::MAX },
+            opted_out: BTreeSet::new(),
         }
     }
 
@@ -249,6 +254,11 @@ impl Subject for Host {
     fn keep(&mut self, key: &KeptKey, response: &[u8], expires_ms: i64, until_ms: i64) -> bool {
         let kept = encode::kept_answer(key, response, life(NOW_NS, expires_ms, until_ms), SEED, 7);
         kept.map(|(key, value)| self.kept.insert(key, value)).is_some()
+    }
+
+    fn set_opted_out(&mut self, clients: &BTreeSet<IpAddr>) {
+        self.opted_out.clone_from(clients);
+        self.settings.has_opted_out = u32::from(!clients.is_empty());
     }
 }
 
@@ -316,6 +326,12 @@ impl<'a> Maps<'a> for HostMaps<'a> {
 
     fn scratch(self) -> Option<*mut Scratch> {
         Some(self.0.scratch.get())
+    }
+
+    fn has_opted_out(self, client: &ClientAddress) -> bool {
+        let octets = client.address.as_flattened();
+        let ip: [u8; 16] = octets.try_into().expect("two halves");
+        self.0.opted_out.contains(&IpAddr::from(ip).to_canonical())
     }
 
     fn zone(self, index: u32) -> Option<&'a Zone> {
@@ -452,5 +468,10 @@ impl Subject for Kernel {
     fn keep(&mut self, key: &KeptKey, response: &[u8], expires_ms: i64, until_ms: i64) -> bool {
         let life = life(monotonic_ns().unwrap(), expires_ms, until_ms);
         self.loaded.cache.put(key, response, life).unwrap()
+    }
+
+    fn set_opted_out(&mut self, clients: &BTreeSet<IpAddr>) {
+        let Loaded { opted_out, addresses, .. } = &mut self.loaded;
+        opted_out.set(clients, addresses).unwrap();
     }
 }

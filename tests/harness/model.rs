@@ -135,7 +135,7 @@ impl Model {
     }
 
     fn of_name(records: &NameRecords, qtype: u16) -> Option<Content> {
-        use NameKind::{Alias, Apex, ClusterIp, Empty, Endpoint, Headless, Unknown};
+        use NameKind::{Alias, Apex, Empty, Unknown};
         let octets = 4 * records.a.len() + 16 * records.aaaa.len();
         if matches!(records.kind, Alias | Unknown) || octets > POOL {
             return None;
@@ -149,7 +149,8 @@ impl Model {
             (AAAA, _) => addresses(records.aaaa.iter().map(|ip| ip.octets().to_vec()).collect()),
             (qtype, _) if TRANSFERS.contains(&qtype) => return None,
             (SOA, Apex) => Content::Soa,
-            (NS, Apex) | (SRV, ClusterIp | Endpoint | Headless) => return None,
+            (NS, Apex) => return None,
+            (SRV, _) if records.has_ports => return None,
             (TXT, Apex | Empty) => Content::NoSuchName,
             _ => Content::Nodata,
         })

@@ -25,6 +25,7 @@ mod load;
 mod loopback;
 mod modes;
 mod offloads;
+mod opted_out;
 mod pinned;
 mod raw;
 mod rig;

@@ -10,7 +10,9 @@ use aya_ebpf::{
 use dns_ebpf::{
     answer::Maps,
     layout::{
-        ANSWERS_MAX, CACHE_MAX, LARGE_ANSWERS_MAX, NAMES_MAX, REMARKS_MAX, ZONES_MAX,
+        ANSWERS_MAX, CACHE_MAX, LARGE_ANSWERS_MAX, NAMES_MAX, OPTED_OUT_MAX, REMARKS_MAX,
+        ZONES_MAX,
+        client::ClientAddress,
         epoch::Epoch,
         key::{NameKey, Seed},
         left_out,
@@ -71,6 +73,13 @@ static EPOCH: Array<Epoch, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 static COUNTERS: PerCpuArray<u64, { outcome::COUNTERS as usize }> = PerCpuArray::new();
 #[btf_map]
 static REMARKS: Array<Remark, { REMARKS_MAX as usize }> = Array::new();
+#[btf_map]
+static OPTED_OUT: HashMap<
+    ClientAddress,
+    u32,
+    { OPTED_OUT_MAX as usize },
+    { BPF_F_NO_PREALLOC as usize },
+> = HashMap::new();
 /// When the last message was logged, `CLOCK_MONOTONIC` in nanoseconds.
 #[btf_map]
 static LOGGED_AT: Array<u64, 1> = Array::new();
@@ -201,6 +210,11 @@ impl Maps<'static> for KernelMaps {
     #[inline(always)]
     fn scratch(self) -> Option<*mut Scratch> {
         SCRATCH.get_ptr_mut(0)
+    }
+
+    #[inline(always)]
+    fn has_opted_out(self, client: &ClientAddress) -> bool {
+        OPTED_OUT.get_ptr(client).is_some()
     }
 
     #[inline(always)]

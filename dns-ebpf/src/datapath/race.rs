@@ -10,6 +10,7 @@ use aya_ebpf::{
 use dns_ebpf::{
     answer::{Answered, Buffer, Maps, answer},
     layout::{
+        client::ClientAddress,
         key::{NameKey, Seed},
         left_out,
         name_entry::{NameEntry, V4_MAX},
@@ -194,6 +195,11 @@ impl Maps<'static> for RaceMaps {
     #[inline(always)]
     fn scratch(self) -> Option<*mut Scratch> {
         KernelMaps.scratch()
+    }
+
+    #[inline(always)]
+    fn has_opted_out(self, client: &ClientAddress) -> bool {
+        KernelMaps.has_opted_out(client)
     }
 
     #[inline(always)]

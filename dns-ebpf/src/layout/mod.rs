@@ -5,6 +5,7 @@
 //! sides agree on every octet and `bpftool map dump` shows them by field.
 //! A change of anything here raises [`LAYOUT_VERSION`].
 
+pub mod client;
 pub mod epoch;
 pub mod key;
 pub mod name_entry;
@@ -16,7 +17,7 @@ pub mod zone;
 
 /// Version of everything in this module; stands in SETTINGS and in the path
 /// of the pins, so that agents of two versions never share a map.
-pub const LAYOUT_VERSION: u32 = 5;
+pub const LAYOUT_VERSION: u32 = 6;
 
 /// One octet of printable text. Its BTF integer is marked CHAR by the agent's
 /// build script, so that `bpftool map dump` prints an array of it as a string.
@@ -45,14 +46,27 @@ pub mod maps {
     pub const COUNTERS: &str = "COUNTERS";
     /// A few [`super::remark::Remark`]s.
     pub const REMARKS: &str = "REMARKS";
+    /// [`super::client::ClientAddress`] -> 1: whose queries are all passed up.
+    pub const OPTED_OUT: &str = "OPTED_OUT";
     /// Benchmarks only, and never pinned: how many names were drawn, then the first
     /// labels, of eight octets, that are drawn.
     pub const DRAWS: &str = "DRAWS";
     /// One test only, and never pinned: how many replies were wrong.
     pub const WRONG: &str = "WRONG";
     /// All that are pinned.
-    pub const ALL: [&str; 10] =
-        [NAMES, ANSWERS, LARGE_ANSWERS, CACHE, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS, REMARKS];
+    pub const ALL: [&str; 11] = [
+        NAMES,
+        ANSWERS,
+        LARGE_ANSWERS,
+        CACHE,
+        ZONES,
+        SETTINGS,
+        LEASE,
+        EPOCH,
+        COUNTERS,
+        REMARKS,
+        OPTED_OUT,
+    ];
 }
 
 /// Names of the programs.
@@ -114,6 +128,8 @@ pub const ANSWERS_MAX: u32 = 262_144;
 pub const LARGE_ANSWERS_MAX: u32 = 65_536;
 /// Most entries of CACHE: 6.5 MB, all at once.
 pub const CACHE_MAX: u32 = 8192;
+/// Most clients in `OPTED_OUT`: the Pods of a node, with two addresses each.
+pub const OPTED_OUT_MAX: u32 = 4096;
 /// Local addresses of each family that are answered for.
 pub const LOCAL_IPS: usize = 4;
 /// Entries of ZONES.
@@ -141,6 +157,8 @@ mod pod {
     unsafe impl aya::Pod for super::settings::Lease {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::epoch::Epoch {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::client::ClientAddress {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::remark::Remark {}
 }

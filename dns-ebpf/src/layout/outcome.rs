@@ -76,10 +76,12 @@ pub enum Outcome {
     NoRoom,
     /// Passed up: something that cannot be, such as a zone that is not there. Logged.
     Impossible,
+    /// Passed up: the client has opted out of answers from the kernel.
+    OptedOut,
 }
 
 /// Number of outcomes.
-pub const OUTCOMES: u32 = 31;
+pub const OUTCOMES: u32 = 32;
 
 /// Entries of COUNTERS: every outcome for each family.
 pub const COUNTERS: u32 = 2 * OUTCOMES;
@@ -124,6 +126,7 @@ impl Outcome {
         Self::Stale,
         Self::NoRoom,
         Self::Impossible,
+        Self::OptedOut,
     ];
 
     /// Returns the name in metrics and in `nodedns status`.
@@ -160,6 +163,7 @@ impl Outcome {
             Self::Stale => "stale",
             Self::NoRoom => "no_room",
             Self::Impossible => "impossible",
+            Self::OptedOut => "opted_out",
         }
     }
 

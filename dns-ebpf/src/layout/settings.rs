@@ -2,14 +2,14 @@
 
 use super::{LOCAL_IPS, key::Seed};
 
-/// What the programs were set up with; written once, before they are attached.
+/// What the programs were set up with, and for whom they answer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// [`super::LAYOUT_VERSION`] of whoever made the maps.
     pub layout_version: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 1 while there are clients in `OPTED_OUT`; 0 spares the programs a look-up.
+    pub has_opted_out: u32,
     /// Seed of the keys in NAMES; the programs have it as a load-time constant.
     pub seed: Seed,
     /// IPv4 addresses answered for, in network order. Free places hold 0.0.0.0,

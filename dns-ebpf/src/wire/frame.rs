@@ -6,7 +6,7 @@
 //! the same code reads both.
 
 use crate::{
-    layout::settings::Settings,
+    layout::{client::ClientAddress, settings::Settings},
     opaque::{eleven_bits, forget, octet},
     packet::Packet,
     wire::checksum,
@@ -67,6 +67,19 @@ pub fn read(packet: Packet, settings: &Settings) -> Option<Datagram> {
         return None;
     };
     Some(Datagram { length, shift })
+}
+
+/// Returns who sent a datagram.
+#[inline(always)]
+pub fn source(packet: Packet, shift: u64) -> Option<ClientAddress> {
+    let (high, low) = if shift == 0 {
+        let source = packet.head::<NAME>()?.get::<u32, 26>().to_ne_bytes();
+        (0, u64::from_ne_bytes([0, 0, 0xff, 0xff, source[0], source[1], source[2], source[3]]))
+    } else {
+        let head = packet.head::<{ NAME + V6 }>()?;
+        (head.get::<u64, 22>(), head.get::<u64, 30>())
+    };
+    Some(ClientAddress { address: [high.to_ne_bytes(), low.to_ne_bytes()] })
 }
 
 #[inline(always)]

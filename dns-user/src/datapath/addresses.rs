@@ -17,13 +17,16 @@ pub struct Addresses {
     own: Vec<IpAddr>,
     /// Those that are answered for as well; None when a write failed.
     more: Option<Vec<IpAddr>>,
+    /// Whether programs look whether a client has opted out.
+    has_opted_out: bool,
 }
 
 impl Addresses {
-    /// Takes SETTINGS, and answers for `own` alone. Fails with too many of one family.
-    pub fn new(map: MapData, seed: Seed, own: &[IpAddr]) -> Result<Self> {
+    /// Takes SETTINGS, and answers for `own` alone, but for none of the clients that
+    /// may have opted out. Fails with too many addresses of one family.
+    pub fn new(map: MapData, seed: Seed, own: &[IpAddr], has_opted_out: bool) -> Result<Self> {
         let map = Map::Array(map).try_into().context("SETTINGS is not the map it should be")?;
-        let mut addresses = Self { map, seed, own: own.to_vec(), more: None };
+        let mut addresses = Self { map, seed, own: own.to_vec(), more: None, has_opted_out };
         addresses.set_more(&[])?;
         Ok(addresses)
     }
@@ -49,8 +52,18 @@ impl Addresses {
         Ok(Some(left))
     }
 
+    /// Lets the programs look whether a client has opted out, or not.
+    pub fn look_for_opted_out(&mut self, has_opted_out: bool) -> Result<()> {
+        if self.has_opted_out != has_opted_out {
+            self.has_opted_out = has_opted_out;
+            let more = self.more.clone().unwrap_or_default();
+            self.write(&[self.own.clone(), more].concat())?;
+        }
+        Ok(())
+    }
+
     fn write(&mut self, addresses: &[IpAddr]) -> Result<()> {
-        let settings = encode::settings(self.seed, addresses)?;
+        let settings = encode::settings(self.seed, addresses, self.has_opted_out)?;
         self.map.set(0, settings, 0).context("cannot write SETTINGS")
     }
 }

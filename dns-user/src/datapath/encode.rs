@@ -39,10 +39,10 @@ const SOA_EXPIRE_S: u32 = 86400;
 const SOA_RDLENGTH: u16 = 42;
 
 /// Returns the value of SETTINGS. Fails with too many addresses of one family.
-pub fn settings(seed: Seed, local_ips: &[IpAddr]) -> Result<Settings> {
+pub fn settings(seed: Seed, local_ips: &[IpAddr], has_opted_out: bool) -> Result<Settings> {
     let mut settings = Settings {
         layout_version: LAYOUT_VERSION,
-        reserved: 0,
+        has_opted_out: u32::from(has_opted_out),
         seed,
         local_v4: [Ipv4Addr::UNSPECIFIED.octets(); LOCAL_IPS],
         local_v6: [Ipv6Addr::UNSPECIFIED.octets(); LOCAL_IPS],

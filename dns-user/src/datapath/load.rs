@@ -19,6 +19,7 @@ use super::{
     epoch::EpochWriter,
     maps::{Counters, KernelAnswers, LeaseMap, Names, Zones},
     mode::Features,
+    opted_out::OptedOut,
     pins::Pins,
     remarks::Remarks,
 };
@@ -77,6 +78,8 @@ pub struct Loaded {
     pub remarks: Remarks,
     /// SETTINGS; open for as long as programs may be loaded that use it.
     pub addresses: Addresses,
+    /// `OPTED_OUT`.
+    pub opted_out: OptedOut,
 }
 
 /// Loads the object. What is pinned is taken over when it has this layout and
@@ -109,7 +112,10 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
         "the kernel refused the BPF object (needed: Linux 5.10 with BTF, \
          and CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON or a privileged container)",
     )?;
-    let addresses = Addresses::new(take(&mut ebpf, maps::SETTINGS)?, seed, options.local_ips)?;
+    let opted_out = OptedOut::new(take(&mut ebpf, maps::OPTED_OUT)?)?;
+    let has_opted_out = !opted_out.clients()?.is_empty();
+    let settings = take(&mut ebpf, maps::SETTINGS)?;
+    let addresses = Addresses::new(settings, seed, options.local_ips, has_opted_out)?;
     let answering = Loaded {
         answers: KernelAnswers::new(
             Names::new(take(&mut ebpf, maps::NAMES)?, seed)?,
@@ -126,6 +132,7 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
         counters: Counters::new(take(&mut ebpf, maps::COUNTERS)?)?,
         remarks: Remarks::new(take(&mut ebpf, maps::REMARKS)?)?,
         addresses,
+        opted_out,
         ebpf,
     };
     answering.with_program(programs::ANSWER)?.with_program(programs::LOOPBACK)

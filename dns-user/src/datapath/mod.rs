@@ -16,6 +16,7 @@ pub mod logs;
 pub mod maps;
 mod mirror;
 pub mod mode;
+pub mod opted_out;
 pub mod pins;
 pub mod remarks;
 

@@ -1,9 +1,10 @@
 //! Where maps and links stay while no agent runs.
 //!
 //! ```text
-//! PIN_DIR/v5/NAMES, ANSWERS, LARGE_ANSWERS, CACHE, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS, REMARKS
-//! PIN_DIR/v5/links/IFINDEX      what holds a program on tcx or in XDP
-//! PIN_DIR/v5/filters/IFINDEX    a program that is on the clsact qdisc as well
+//! PIN_DIR/v6/NAMES, ANSWERS, LARGE_ANSWERS, CACHE, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS,
+//!             REMARKS, OPTED_OUT
+//! PIN_DIR/v6/links/IFINDEX      what holds a program on tcx or in XDP
+//! PIN_DIR/v6/filters/IFINDEX    a program that is on the clsact qdisc as well
 //! ```
 //! The folder carries the layout's version, so agents of two versions never
 //! share a map.
@@ -17,7 +18,9 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, Map, MapData, MapInfo};
 use dns_ebpf::layout::{
-    ANSWERS_MAX, CACHE_MAX, LARGE_ANSWERS_MAX, LAYOUT_VERSION, REMARKS_MAX, ZONES_MAX,
+    ANSWERS_MAX, CACHE_MAX, LARGE_ANSWERS_MAX, LAYOUT_VERSION, OPTED_OUT_MAX, REMARKS_MAX,
+    ZONES_MAX,
+    client::ClientAddress,
     epoch::Epoch,
     key::NameKey,
     maps,
@@ -129,6 +132,7 @@ impl Pins {
             (maps::LEASE, 4, size_of::<Lease>(), 1),
             (maps::EPOCH, 4, size_of::<Epoch>(), 1),
             (maps::COUNTERS, 4, size_of::<u64>(), COUNTERS),
+            (maps::OPTED_OUT, size_of::<ClientAddress>(), 4, OPTED_OUT_MAX),
             (maps::REMARKS, 4, size_of::<Remark>(), REMARKS_MAX),
         ];
         for (name, key, value, entries) in shapes {

@@ -263,7 +263,7 @@ impl Index {
             self.touch_unusable(&mark, touched);
         }
         match object {
-            Object::Namespace(Namespace { name, labels }) => {
+            Object::Namespace(Namespace { name, labels, datapath: _ }) => {
                 let contents = self.namespaces.entry(name.clone()).or_default();
                 let labels = Some(labels);
                 if contents.labels != labels {

@@ -28,7 +28,7 @@ impl Pods {
     /// Takes a Pod in; returns whether something changed. One that is being
     /// deleted changes nothing about what is known of it.
     pub(super) fn apply(&mut self, pod: Pod) -> bool {
-        let Pod { name, ip, is_terminating, labels: _ } = pod;
+        let Pod { name, ip, is_terminating, .. } = pod;
         let Some(ip) = ip else { return false };
         let entry = Entry { ip, is_doubtful: is_terminating };
         match self.pods.entry(name) {

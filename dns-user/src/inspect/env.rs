@@ -92,7 +92,7 @@ async fn list(source: &Source) -> Result<Index> {
     let listed = timeout(DEADLINE, async {
         tokio::select! {
             // Boxed, for a client of the API server is large.
-            ended = Box::pin(source::run(source, FirstList::Cached, &config_map, events, pods, &counters)) => {
+            ended = Box::pin(source::run(source, FirstList::Cached, &config_map, events, pods.into(), &counters)) => {
                 ended.and_then(|()| bail!("the source of objects ended"))
             }
             () = fill(&mut index, received) => Ok(()),

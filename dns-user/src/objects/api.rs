@@ -15,7 +15,15 @@ pub(super) struct Metadata {
     pub(super) name: Option<String>,
     pub(super) namespace: Option<String>,
     pub(super) labels: Option<BTreeMap<String, String>>,
+    pub(super) annotations: Option<Annotations>,
     pub(super) deletion_timestamp: Option<IgnoredAny>,
+}
+
+/// The one annotation that is read.
+#[derive(Debug, Deserialize)]
+pub(super) struct Annotations {
+    #[serde(rename = "nodedns.io/datapath")]
+    pub(super) datapath: Option<String>,
 }
 
 impl Metadata {
@@ -121,7 +129,15 @@ pub(super) struct EndpointPort {
 pub(super) struct Pod {
     #[serde(default)]
     pub(super) metadata: Metadata,
+    pub(super) spec: Option<PodSpec>,
     pub(super) status: Option<PodStatus>,
+}
+
+/// `PodSpec`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct PodSpec {
+    pub(super) host_network: Option<bool>,
 }
 
 /// `PodStatus`.
@@ -130,4 +146,12 @@ pub(super) struct PodStatus {
     pub(super) phase: Option<String>,
     #[serde(rename = "podIP")]
     pub(super) pod_ip: Option<String>,
+    #[serde(rename = "podIPs")]
+    pub(super) pod_ips: Option<Vec<PodIp>>,
+}
+
+/// `PodIP`.
+#[derive(Debug, Deserialize)]
+pub(super) struct PodIp {
+    pub(super) ip: Option<String>,
 }

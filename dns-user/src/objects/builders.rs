@@ -13,7 +13,7 @@ pub(crate) fn mk_name(text: &str) -> ObjectName {
 
 /// Returns a Namespace.
 pub(crate) fn mk_namespace(name: &str) -> Object {
-    Object::Namespace(Namespace { name: name.into(), labels: Labels::default() })
+    Object::Namespace(Namespace { name: name.into(), labels: Labels::default(), datapath: None })
 }
 
 /// Returns a Service that has the clusterIPs of a comma-separated list, `None`
@@ -54,13 +54,29 @@ pub(crate) fn mk_slice(name: &str, service: &str, addresses: &str) -> Object {
 /// Returns a Pod.
 pub(crate) fn mk_pod(name: &str, ip: &str) -> Object {
     let (ip, labels) = (Some(ip.parse().unwrap()), Labels::default());
-    Object::Pod(Pod { name: mk_name(name), ip, is_terminating: false, labels })
+    let own_ips = ip.into_iter().collect();
+    Object::Pod(Pod {
+        name: mk_name(name),
+        ip,
+        is_terminating: false,
+        labels,
+        own_ips,
+        datapath: None,
+    })
 }
 
 /// Returns a Pod that is being deleted; `ip` is empty when it has none.
 pub(crate) fn mk_terminating_pod(name: &str, ip: &str) -> Object {
     let (ip, labels) = (ip.parse().ok(), Labels::default());
-    Object::Pod(Pod { name: mk_name(name), ip, is_terminating: true, labels })
+    let own_ips = ip.into_iter().collect();
+    Object::Pod(Pod {
+        name: mk_name(name),
+        ip,
+        is_terminating: true,
+        labels,
+        own_ips,
+        datapath: None,
+    })
 }
 
 /// Gives an object the labels `key=value,key=value`.

@@ -88,13 +88,35 @@ impl fmt::Display for Kind {
     }
 }
 
-/// A Namespace: only that it exists matters, and whether it is selected.
+/// What the annotation `nodedns.io/datapath` says about the kernel's answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// `on`: the Pod gets them, even if its Namespace says otherwise.
+    On,
+    /// `off`: every query is left to the agent.
+    Off,
+}
+
+impl Switch {
+    /// None when there is no such annotation, or it says anything else.
+    fn of(metadata: &api::Metadata) -> Option<Self> {
+        match metadata.annotations.as_ref()?.datapath.as_deref()? {
+            "on" => Some(Self::On),
+            "off" => Some(Self::Off),
+            _ => None,
+        }
+    }
+}
+
+/// A Namespace: that it exists matters, and whether it is selected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Namespace {
     /// Its name.
     pub name: String,
     /// Its labels.
     pub labels: Labels,
+    /// Whether its Pods get answers from the kernel.
+    pub datapath: Option<Switch>,
 }
 
 /// What a Service is to DNS.
@@ -190,6 +212,10 @@ pub struct Pod {
     pub is_terminating: bool,
     /// Its labels; none once it has been selected by them.
     pub labels: Labels,
+    /// All its own addresses; none on the host's network, where they are the node's.
+    pub own_ips: Vec<IpAddr>,
+    /// Whether it gets answers from the kernel.
+    pub datapath: Option<Switch>,
 }
 
 /// An object of one of the watched kinds.

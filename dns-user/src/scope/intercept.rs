@@ -5,46 +5,14 @@
 
 use std::net::IpAddr;
 
-use tracing::{info, warn};
-
 use crate::{
     config::DNS_PORT,
-    datapath::addresses::Addresses,
     index::Index,
     objects::{ObjectName, ServiceKind},
 };
 
-/// The Services, and what is answered for.
-pub struct Interception {
-    services: Vec<ObjectName>,
-    addresses: Addresses,
-}
-
-impl Interception {
-    /// Follows the cluster IPs of these Services.
-    pub fn new(services: Vec<ObjectName>, addresses: Addresses) -> Self {
-        Self { services, addresses }
-    }
-
-    /// Answers for the cluster IPs that the Services have now. To be called after
-    /// each event; what fails is tried again by the next call.
-    pub fn follow(&mut self, index: &Index) {
-        let wanted = cluster_ips(index, &self.services);
-        match self.addresses.set_more(&wanted) {
-            Ok(None) => {}
-            Ok(Some(left)) => {
-                info!(?wanted, "answering for the cluster IPs of the upstream Service");
-                if !left.is_empty() {
-                    warn!(?left, "no place for these cluster IPs beside the local IPs");
-                }
-            }
-            Err(reason) => warn!("{reason:#}; cluster IPs are not answered for"),
-        }
-    }
-}
-
 /// Returns the cluster IPs of those of `services` that serve DNS over UDP at its port.
-fn cluster_ips(index: &Index, services: &[ObjectName]) -> Vec<IpAddr> {
+pub(super) fn cluster_ips(index: &Index, services: &[ObjectName]) -> Vec<IpAddr> {
     let existing = services.iter().filter_map(|name| index.service(name));
     let serving = existing.filter(|service| {
         let mut ports = service.ports.iter();

@@ -23,7 +23,7 @@ pub async fn run(
     first_list: FirstList,
     config_map: &ObjectName,
     events: Sender<Event>,
-    pods: PodsWanted,
+    pods: Wanted,
     counters: &SourceCounters,
 ) -> Result<()> {
     match source {
@@ -46,7 +46,32 @@ pub enum FirstList {
     MostRecent,
 }
 
-/// Who wants Pods now, if anybody does.
+/// Who wants Pods.
+#[derive(Debug)]
+pub struct Wanted {
+    /// For the names of Pods, while CoreDNS's settings ask for them.
+    pub for_names: PodsWanted,
+    /// Those of this node, if anybody wants them.
+    pub of_node: Option<NodePods>,
+}
+
+impl From<PodsWanted> for Wanted {
+    /// Nobody wants those of the node.
+    fn from(for_names: PodsWanted) -> Self {
+        Self { for_names, of_node: None }
+    }
+}
+
+/// Who wants the Pods of this node.
+#[derive(Clone, Debug)]
+pub struct NodePods {
+    /// Where they are sent.
+    pub events: Sender<Event>,
+    /// Name of the node; None for all Pods, such as those of a folder.
+    pub node: Option<String>,
+}
+
+/// Who wants Pods for their names now, if anybody does.
 pub type PodsWanted = watch::Receiver<Option<PodReceiver>>;
 
 /// Who wants Pods, until the receiver of the events is gone. Pods have a channel

@@ -176,8 +176,8 @@ fn complete_namespaces(
     let mut known: BTreeSet<_> = namespaces.iter().map(|object| object.name().name).collect();
     for name in IMPLICIT_NAMESPACES {
         if known.insert(name.to_owned()) {
-            let labels = Labels::default();
-            namespaces.push(Object::Namespace(Namespace { name: name.to_owned(), labels }));
+            let (name, labels) = (name.to_owned(), Labels::default());
+            namespaces.push(Object::Namespace(Namespace { name, labels, datapath: None }));
         }
     }
     let used = [Kind::Service, Kind::EndpointSlice].iter().filter_map(|kind| lists.get(kind));

@@ -21,7 +21,7 @@ use tokio::{
 use tracing::warn;
 
 use self::folder::{Complaint, Folder, Reading};
-use super::{PodsWanted, SourceCounters};
+use super::{NodePods, PodsWanted, SourceCounters, Wanted};
 use crate::objects::{Event, Kind, Object, ObjectName};
 
 /// How often the folder is compared with what was last read, for what the
@@ -44,9 +44,10 @@ pub async fn run(
     folder: &Path,
     config_map: &ObjectName,
     events: Sender<Event>,
-    mut pods: PodsWanted,
+    pods: Wanted,
     counters: &SourceCounters,
 ) -> Result<()> {
+    let Wanted { for_names: mut pods, of_node } = pods;
     let mut watch = Watch::new(folder);
     let mut folder = Folder::new(folder.to_owned(), config_map.clone());
     let mut check = interval(CHECK_INTERVAL);
@@ -74,11 +75,19 @@ pub async fn run(
         }
         for (kind, objects) in lists.into_iter().flatten() {
             if kind == Kind::Pod {
+                send_node_pods(of_node.as_ref(), &objects).await;
                 send_pods(&mut pods, objects).await;
             } else if events.send(Event::Listed(kind, objects)).await.is_err() {
                 return Ok(());
             }
         }
+    }
+}
+
+/// Sends all Pods to whoever wants those of the node, which all of them are.
+async fn send_node_pods(of_node: Option<&NodePods>, objects: &[Object]) {
+    if let Some(receiver) = of_node {
+        drop(receiver.events.send(Event::Listed(Kind::Pod, objects.to_vec())).await);
     }
 }
 

@@ -247,7 +247,7 @@ impl Running {
         let counters = Arc::new(SourceCounters::default());
         let (path, its_counters) = (dir.path().to_owned(), Arc::clone(&counters));
         let task = tokio::spawn(async move {
-            run(&path, &mk_name("kube-system/coredns"), sender, pods_wanted, &its_counters)
+            run(&path, &mk_name("kube-system/coredns"), sender, pods_wanted.into(), &its_counters)
                 .await
                 .unwrap();
         });

@@ -19,7 +19,7 @@ use tokio::{sync::mpsc::Sender, time::timeout};
 use tracing::{debug, info, warn};
 
 use self::arrived::{Arrived, Watched};
-use super::{FirstList, PodReceiver, PodsWanted, SourceCounters};
+use super::{FirstList, NodePods, PodReceiver, PodsWanted, SourceCounters, Wanted};
 use crate::objects::{Event, Object, ObjectName};
 
 /// How long the API server may be silent until its connection counts as dead: it
@@ -34,7 +34,7 @@ pub async fn run(
     first_list: FirstList,
     config_map: &ObjectName,
     events: Sender<Event>,
-    pods: PodsWanted,
+    pods: Wanted,
     counters: &SourceCounters,
 ) -> Result<()> {
     let given = match kubeconfig {
@@ -93,7 +93,7 @@ async fn watch_all(
     first_list: FirstList,
     config_map: &ObjectName,
     events: &Sender<Event>,
-    pods: PodsWanted,
+    Wanted { for_names, of_node }: Wanted,
     counters: &SourceCounters,
 ) {
     let out = Output { events, pods: None, counters };
@@ -117,10 +117,33 @@ async fn watch_all(
         async {
             tokio::select! {
                 () = events.closed() => {}
-                () = watch_pods(client, pods, config, counters) => {}
+                () = watch_pods(client, for_names, config.clone(), counters) => {}
+            }
+        },
+        async {
+            if let Some(receiver) = of_node {
+                watch_node_pods(client, &receiver, config.clone(), counters).await;
             }
         },
     );
+}
+
+/// Pods that have not ended: the very selector of CoreDNS.
+const RUNNING: &str = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown";
+
+/// Watches the Pods of a node until the receiver is gone.
+async fn watch_node_pods(
+    client: &Client,
+    receiver: &NodePods,
+    config: watcher::Config,
+    counters: &SourceCounters,
+) {
+    let fields = match &receiver.node {
+        Some(node) => format!("{RUNNING},spec.nodeName={node}"),
+        None => RUNNING.to_owned(),
+    };
+    let out = Output { events: &receiver.events, pods: None, counters };
+    out.watch(Api::<Arrived<core::Pod>>::all(client.clone()), config.fields(&fields)).await;
 }
 
 /// Watches Pods while they are wanted, until nobody can want them any more.
@@ -130,9 +153,7 @@ async fn watch_pods(
     config: watcher::Config,
     counters: &SourceCounters,
 ) {
-    // The very selector of CoreDNS.
-    let running = "status.phase!=Succeeded,status.phase!=Failed,status.phase!=Unknown";
-    let config = config.fields(running);
+    let config = config.fields(RUNNING);
     loop {
         let receiver = pods.borrow_and_update().clone();
         if let Some(receiver) = receiver {

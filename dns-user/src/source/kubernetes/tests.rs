@@ -155,9 +155,16 @@ impl Rig {
         let its_counters = Arc::clone(&counters);
         let source = tokio::spawn(async move {
             let config_map = mk_name("kube-system/coredns");
-            run(Some(&kubeconfig), first_list, &config_map, sender, pods_wanted, &its_counters)
-                .await
-                .unwrap();
+            run(
+                Some(&kubeconfig),
+                first_list,
+                &config_map,
+                sender,
+                pods_wanted.into(),
+                &its_counters,
+            )
+            .await
+            .unwrap();
             drop(folder);
         });
         Self { events, pods, counters, server: says, tasks: [server, source] }
@@ -387,9 +394,10 @@ async fn a_kubeconfig_that_cannot_be_used_ends_it() {
         let config_map = mk_name("kube-system/coredns");
         let counters = SourceCounters::default();
         let pods = watch::channel(None).1;
-        let error = run(Some(&path), FirstList::Cached, &config_map, sender, pods, &counters)
-            .await
-            .unwrap_err();
+        let error =
+            run(Some(&path), FirstList::Cached, &config_map, sender, pods.into(), &counters)
+                .await
+                .unwrap_err();
         assert!(error.to_string().starts_with("--kubeconfig: "), "{file}: {error:#}");
     }
 }

@@ -1,0 +1,94 @@
+//! `OPTED_OUT`: the clients whose queries the programs pass up.
+
+use std::{
+    collections::BTreeSet,
+    io::ErrorKind::NotFound,
+    net::{IpAddr, Ipv6Addr},
+};
+
+use anyhow::{Context as _, Result};
+use aya::maps::{HashMap, Map, MapData, MapError};
+use dns_ebpf::layout::client::ClientAddress;
+use tracing::info;
+
+use super::addresses::Addresses;
+
+/// `OPTED_OUT`.
+pub struct OptedOut {
+    map: HashMap<MapData, ClientAddress, u32>,
+    /// What it holds; None when that is not sure.
+    installed: Option<BTreeSet<IpAddr>>,
+}
+
+impl OptedOut {
+    /// Takes `OPTED_OUT`, with what an earlier agent has left in it.
+    pub fn new(map: MapData) -> Result<Self> {
+        let map = Map::HashMap(map).try_into().context("OPTED_OUT is not the map it should be")?;
+        Ok(Self { map, installed: None })
+    }
+
+    /// Returns the clients that are in it.
+    pub fn clients(&self) -> Result<BTreeSet<IpAddr>> {
+        let keys = self.map.keys().map(|key| key.map(|client| address(&client)));
+        keys.collect::<Result<_, _>>().context("cannot read OPTED_OUT")
+    }
+
+    /// Makes these the clients that opted out, and lets programs look for them while
+    /// there are any. Does nothing when they are already.
+    pub fn set(&mut self, wanted: &BTreeSet<IpAddr>, addresses: &mut Addresses) -> Result<()> {
+        if self.installed.as_ref() == Some(wanted) {
+            return Ok(());
+        }
+        self.installed = None;
+        let there = self.clients()?;
+        for ip in there.difference(wanted) {
+            match self.map.remove(&client(*ip)) {
+                Ok(()) => {}
+                Err(MapError::SyscallError(error)) if error.io_error.kind() == NotFound => {}
+                Err(error) => return Err(error).context("cannot delete from OPTED_OUT"),
+            }
+        }
+        for ip in wanted.difference(&there) {
+            self.map
+                .insert(client(*ip), 1, 0)
+                .context("cannot write to OPTED_OUT (is it full?)")?;
+        }
+        addresses.look_for_opted_out(!wanted.is_empty())?;
+        if there != *wanted {
+            info!(clients = wanted.len(), "clients that opted out of answers from the kernel");
+        }
+        self.installed = Some(wanted.clone());
+        Ok(())
+    }
+}
+
+fn client(ip: IpAddr) -> ClientAddress {
+    let octets = match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
+    };
+    let [a, b, c, d, e, f, g, h, rest @ ..] = octets;
+    ClientAddress { address: [[a, b, c, d, e, f, g, h], rest] }
+}
+
+fn address(client: &ClientAddress) -> IpAddr {
+    let [high, low] = client.address.map(|half| u128::from(u64::from_be_bytes(half)));
+    IpAddr::V6(Ipv6Addr::from(high << 64 | low)).to_canonical()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_keys_and_back() {
+        for (text, half) in [
+            ("10.244.0.7", [0, 0, 0xff, 0xff, 10, 244, 0, 7]),
+            ("fd00::102", [0, 0, 0, 0, 0, 0, 1, 2]),
+        ] {
+            let ip: IpAddr = text.parse().unwrap();
+            assert_eq!(client(ip).address[1], half, "{text}");
+            assert_eq!(address(&client(ip)), ip);
+        }
+    }
+}
