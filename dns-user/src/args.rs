@@ -6,6 +6,7 @@ use std::{
 };
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
+use dns_ebpf::layout::NAMES_MAX;
 
 /// DNS cache for Kubernetes nodes that answers inside the kernel.
 #[derive(Debug, Parser)]
@@ -175,6 +176,9 @@ pub struct RunArguments {
     /// Folder of the pinned maps and links, on a bpf file system.
     #[arg(long, env = "NODEDNS_PIN_DIR", value_name = "DIR", default_value = PIN_DIR)]
     pub pin_dir: PathBuf,
+    /// Most names that the kernel holds; another number makes the maps anew.
+    #[arg(long, env = "NODEDNS_NAMES_MAX", value_name = "N", default_value_t = NAMES_MAX)]
+    pub names_max: u32,
     /// How long watched names are answered after the agent fell silent, in seconds.
     #[arg(long, env = "NODEDNS_STALENESS_LIMIT", value_name = "SECONDS", default_value_t = 3600)]
     pub staleness_limit: u32,

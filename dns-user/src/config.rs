@@ -19,6 +19,8 @@ use crate::{
 /// Port on which every local address is answered.
 pub const DNS_PORT: u16 = 53;
 const HEALTH_PORT: u16 = 9254;
+/// Most names that may be asked for: the buckets of such a map take 256 MiB.
+const NAMES_MOST: u32 = 1 << 24;
 /// Longest cluster domain: names below it must have room too.
 const DOMAIN_MAX: usize = 100;
 /// Most octets of `--cache-size`, 4 GiB.
@@ -101,6 +103,8 @@ pub struct Config {
     pub fall_through: bool,
     /// Folder of the pins.
     pub pin_dir: PathBuf,
+    /// Most names in the kernel.
+    pub names_max: u32,
     /// How long watched names are answered after the agent fell silent.
     pub staleness_limit: Duration,
     /// Where metrics are served.
@@ -126,6 +130,11 @@ impl Config {
             arguments.staleness_limit > 0,
             "--staleness-limit: 0 would leave nothing to answer"
         );
+        ensure!(
+            (1..=NAMES_MOST).contains(&arguments.names_max),
+            "--names-max: 1 to {NAMES_MOST}, not {}",
+            arguments.names_max
+        );
         let services = upstream_services(arguments.upstream_svc);
         let intercepted = if intercepts { services.clone() } else { Vec::new() };
         let upstream = parse_upstream(&arguments.upstream, services)?;
@@ -147,6 +156,7 @@ impl Config {
                 .then_some(LocalInterface { name: arguments.interface_name }),
             fall_through: arguments.setup_nftables,
             pin_dir: arguments.pin_dir,
+            names_max: arguments.names_max,
             staleness_limit: Duration::from_secs(arguments.staleness_limit.into()),
             metrics_listen: arguments.metrics_listen,
             health_listen: arguments

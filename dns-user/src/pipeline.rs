@@ -154,7 +154,14 @@ impl Pipeline {
     /// Writes the remarks, if they are others than before.
     fn say(&mut self) {
         let Some(remarks) = &mut self.remarks else { return };
-        let now = self.state.remarks();
+        let owed = self.store.as_ref().map_or(0, Store::owed);
+        let lacking = (owed > 0).then(|| {
+            format!(
+                "the kernel lacks {owed} names, and denies none meanwhile; if NAMES is full, \
+                 see --names-max"
+            )
+        });
+        let now = self.state.remarks().into_iter().chain(lacking).collect::<Vec<_>>();
         if self.said.as_ref() != Some(&now) {
             self.said = match remarks.set(&now) {
                 Ok(()) => Some(now),
@@ -172,6 +179,7 @@ impl Pipeline {
             store.retry(&cluster.table);
         }
         self.follow_scope();
+        self.say();
     }
 
     /// Asks for the Pods that the settings want, if these are others than before:

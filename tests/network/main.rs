@@ -18,6 +18,7 @@ mod changes;
 mod clients;
 mod errors;
 mod fall_through;
+mod full;
 mod intercept;
 mod kept;
 mod links;

@@ -1,10 +1,14 @@
 //! What goes on without an agent, for how long, and what an operator's tools
 //! see of it.
 
-use aya::maps::{HashMap, Map};
-use dns_ebpf::layout::{ZONES_MAX, key::NameKey, maps, name_entry::NameEntry, outcome::Outcome};
+use aya::maps::{Array, HashMap, Map, MapData};
+use dns_ebpf::layout::{
+    LAYOUT_VERSION, ZONES_MAX, key::NameKey, maps, name_entry::NameEntry, outcome::Outcome,
+    settings::Settings,
+};
 use dns_user::datapath::encode;
 use harness::{
+    agent::Agent,
     client::{UdpClient, ask},
     packet::query::{Query, qtype},
     process::run_ok,
@@ -118,6 +122,39 @@ fn the_impossible_is_logged_and_passed_up() {
     let said = || agent.process().output().matches("an entry without its zone").count();
     wait_until("the log says so", SOON, || said() > 0);
     assert!(said() < 5, "once a second, not once a packet");
+}
+
+/// What another version has left is not written to, and goes once this one's programs
+/// are on the links.
+#[test]
+fn maps_of_another_layout_are_made_anew() {
+    let Some(rig) = rig("layout", &[]) else { return };
+    let query = Query::new("web.shop.svc.cluster.local", qtype::A);
+    let is_answered = |agent: &Agent<'_>| {
+        let (response, counted) = agent.counted(|| ask(rig.pod.namespace(), SERVER, &query));
+        assert_eq!(response.answers(), ["10.96.1.1"]);
+        counted == once(&[Outcome::AnswerA])
+    };
+    let mut agent = rig.start(&[]);
+    wait_until("it is answered", SOON, || is_answered(&agent));
+    agent.kill9();
+    let open = |agent: &Agent<'_>| -> Array<MapData, Settings> {
+        Map::Array(agent.pins().open(maps::SETTINGS).unwrap()).try_into().unwrap()
+    };
+    let mut settings = open(&agent);
+    let before = settings.get(&0, 0).unwrap();
+    settings.set(0, Settings { layout_version: LAYOUT_VERSION - 1, ..before }, 0).unwrap();
+    // A folder as that version would have.
+    let other = agent.pin_dir().join(format!("v{}", LAYOUT_VERSION - 1));
+    std::fs::create_dir(&other).unwrap();
+    let names = agent.pins().open(maps::NAMES).unwrap();
+    names.pin(other.join(maps::NAMES)).unwrap();
+    agent.restart();
+    let after = open(&agent).get(&0, 0).unwrap();
+    assert_eq!(after.layout_version, LAYOUT_VERSION);
+    assert_ne!(after.seed, before.seed, "the maps are new ones");
+    wait_until("it is answered again", SOON, || is_answered(&agent));
+    wait_until("the other version's folder is gone", SOON, || !other.exists());
 }
 
 #[test]

@@ -67,8 +67,9 @@ fn client(ip: IpAddr) -> ClientAddress {
         IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
         IpAddr::V6(ip) => ip.octets(),
     };
-    let [a, b, c, d, e, f, g, h, rest @ ..] = octets;
-    ClientAddress { address: [[a, b, c, d, e, f, g, h], rest] }
+    let mut address = [[0; 8]; 2];
+    address.as_flattened_mut().copy_from_slice(&octets);
+    ClientAddress { address }
 }
 
 fn address(client: &ClientAddress) -> IpAddr {
