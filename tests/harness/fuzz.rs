@@ -12,7 +12,7 @@ use std::{
 
 use dns_user::{
     answers::{Arrival, Decision, Family, Transport, build_servfail, decide},
-    corefile::cluster_zone,
+    corefile::cluster_zones,
     objects::{Event, Kind, Object},
     source::directory::manifest::{self, Format},
     state::State,
@@ -175,7 +175,7 @@ pub fn responses(input: &[u8]) {
 pub fn corefiles(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else { return };
     for domain in [None, Some("cluster.local")] {
-        if let Err(reason) = cluster_zone(Some(text), domain) {
+        if let Err(reason) = cluster_zones(Some(text), domain) {
             assert!(!format!("{reason:#}").is_empty());
         }
     }

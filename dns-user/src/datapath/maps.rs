@@ -182,12 +182,14 @@ pub struct KernelAnswers {
     /// A name could not be written, so that NAMES stays marked as changing until
     /// no zone counts as complete.
     lacks_names: bool,
+    /// A zone may count as complete.
+    is_complete: bool,
 }
 
 impl KernelAnswers {
     /// Takes the maps.
     pub fn new(names: Names, answers: Answers, zones: Zones, epoch: EpochWriter) -> Self {
-        Self { names, answers, zones, epoch, lacks_names: false }
+        Self { names, answers, zones, epoch, lacks_names: false, is_complete: true }
     }
 
     /// Returns the SOA serial of what is answered already; None for nothing.
@@ -208,7 +210,8 @@ impl AnswerStore for KernelAnswers {
         let Some((key, entry)) = self.names.wanted(records)? else { return Ok(()) };
         self.epoch.begin();
         if let Err(reason) = self.names.write(key, entry) {
-            self.lacks_names = true;
+            self.lacks_names = self.is_complete;
+            self.end_change();
             return Err(reason.context(format!("the name {}", records.name)));
         }
         self.end_change();
@@ -248,8 +251,11 @@ impl AnswerStore for KernelAnswers {
     }
 
     fn set_zone(&mut self, zone: Option<&ClusterZone>) -> Result<()> {
+        let is_complete = zone.is_some_and(|zone| zone.is_complete);
+        self.is_complete |= is_complete;
         self.zones.set(zone)?;
-        if self.lacks_names && zone.is_none_or(|zone| !zone.is_complete) {
+        self.is_complete = is_complete;
+        if self.lacks_names && !is_complete {
             self.lacks_names = false;
             self.epoch.end();
         }
