@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use dns_ebpf::layout::outcome::Outcome;
+
 use crate::rig::Rig;
 
 /// Answers by who gave them.
@@ -34,9 +36,10 @@ impl Answers {
             values.sum::<f64>() as u64
         };
         // What the kernel answered counts as an answer of the same plugin.
-        let agent = responses("kubernetes").saturating_sub(kernel);
-        let (cache, upstream) = (responses("cache"), responses("forward"));
-        Self { kernel, agent, cache, upstream }
+        let kept = kernel_count(rig, is_kept);
+        let agent = responses("kubernetes").saturating_sub(kernel - kept);
+        let cache = responses("cache").saturating_sub(kept);
+        Self { kernel, agent, cache, upstream: responses("forward") }
     }
 
     /// Returns how many answers there are.
@@ -57,8 +60,25 @@ impl Answers {
 
 /// Returns the number of queries that the kernel has answered.
 pub fn kernel_answers(rig: &Rig<'_>) -> u64 {
+    kernel_count(rig, Outcome::is_answered)
+}
+
+fn kernel_count(rig: &Rig<'_>, is_counted: fn(Outcome) -> bool) -> u64 {
     let counts = rig.maps().counters.read().expect("the datapath's counters");
-    counts.iter().filter(|it| it.outcome.is_answered()).map(|it| it.packets).sum()
+    counts.iter().filter(|it| is_counted(it.outcome)).map(|it| it.packets).sum()
+}
+
+/// Whether the kernel gave what the agent keeps of upstream's answers.
+fn is_kept(outcome: Outcome) -> bool {
+    matches!(
+        outcome,
+        Outcome::CachedA
+            | Outcome::CachedAaaa
+            | Outcome::CachedOther
+            | Outcome::CachedNxdomainA
+            | Outcome::CachedNxdomainAaaa
+            | Outcome::CachedNxdomainOther
+    )
 }
 
 impl fmt::Display for Answers {
