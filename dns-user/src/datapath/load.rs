@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Map, MapData},
-    programs::{Program, SchedClassifier},
+    programs::{Program, ProgramError, SchedClassifier},
 };
 use dns_ebpf::layout::{NAMES_MAX, globals, key::Seed, left_out, maps, programs};
+use nix::errno::Errno;
 use tracing::info;
 
 use super::{
@@ -23,6 +24,9 @@ use super::{
     pins::Pins,
     remarks::Remarks,
 };
+
+/// How often the verifier is asked when signals interrupt it.
+const LOADS_MAX: usize = 16;
 
 /// How the programs are loaded.
 #[derive(Clone, Copy, Debug)]
@@ -141,11 +145,19 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
 impl Loaded {
     /// Loads one more program of the object into the kernel.
     pub fn with_program(mut self, name: &str) -> Result<Self> {
-        let loaded = match self.program_mut(name)? {
-            Program::SchedClassifier(program) => program.load(),
-            Program::Xdp(program) => program.load(),
-            _ => bail!("{name} is a program of another type"),
+        let program = self.program_mut(name)?;
+        let mut load = || match program {
+            Program::SchedClassifier(program) => Ok(program.load()),
+            Program::Xdp(program) => Ok(program.load()),
+            _ => Err(anyhow!("{name} is a program of another type")),
         };
+        let mut loaded = load()?;
+        for _ in 1..LOADS_MAX {
+            if !loaded.as_ref().is_err_and(is_interrupted) {
+                break;
+            }
+            loaded = load()?;
+        }
         loaded.with_context(|| format!("the kernel's verifier refused the program {name}"))?;
         Ok(self)
     }
@@ -176,6 +188,13 @@ fn seed_of(pins: &Pins, names_max: u32) -> Result<Seed> {
         }
         None => rand::random(),
     })
+}
+
+/// Says whether the verifier gave up because of a signal, which says nothing about
+/// the program (`do_check` in `kernel/bpf/verifier.c`).
+fn is_interrupted(error: &ProgramError) -> bool {
+    let ProgramError::LoadError { io_error, .. } = error else { return false };
+    io_error.raw_os_error() == Some(Errno::EAGAIN as i32)
 }
 
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<MapData> {
