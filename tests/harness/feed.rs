@@ -1,6 +1,11 @@
 //! A client of the API server that is kept, and that writes many objects at once.
 
-use std::{collections::HashMap, sync::Arc, thread::JoinHandle, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
@@ -18,8 +23,8 @@ use crate::kubernetes::{Kubernetes, MANAGER, Object};
 
 /// How many objects are written at a time.
 const AT_A_TIME: usize = 16;
-/// How often a write is tried again that fails for a moment only.
-const TRIES: usize = 20;
+/// For how long a write is tried again that fails for a moment only.
+const TRIED_FOR: Duration = Duration::from_secs(10);
 
 /// One change of one object.
 #[derive(Clone, Debug)]
@@ -164,11 +169,9 @@ async fn write_all(client: &Client, writes: Vec<Write>) -> Result<(), String> {
         tasks.spawn(async move {
             let _place = places.acquire().await.map_err(|error| error.to_string())?;
             for write in writes {
+                let began = Instant::now();
                 let mut result = write.perform(client.clone()).await;
-                for _ in 0..TRIES {
-                    if !result.as_ref().is_err_and(is_passing) {
-                        break;
-                    }
+                while result.as_ref().is_err_and(is_passing) && began.elapsed() < TRIED_FOR {
                     result = write.perform(client.clone()).await;
                 }
                 result.map_err(|error| format!("{write:?}: {error}"))?;
