@@ -42,8 +42,8 @@ const TESTS: [(&str, &str); 2] = [
     ("datapath", "--skip race::"),
     (
         "network",
-        "answers:: chain:: links:: loopback::any loopback::other modes:: offloads:: \
-         --skip a_pod_whose_event_was_lost",
+        "address:: answers:: chain:: links:: loopback::any loopback::other modes:: \
+         offloads:: --skip a_pod_whose_event_was_lost",
     ),
 ];
 
