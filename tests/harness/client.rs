@@ -89,12 +89,21 @@ impl UdpClient {
 
     /// Receives a datagram. The error is `WouldBlock` after `limit`.
     pub fn receive(&self, limit: Duration) -> io::Result<Vec<u8>> {
-        // Zero would mean no limit.
-        self.socket.set_read_timeout(Some(limit.max(Duration::from_millis(1))))?;
+        let start = Instant::now();
         let mut octets = vec![0; 65_536];
-        let length = self.socket.recv(&mut octets)?;
-        octets.truncate(length);
-        Ok(octets)
+        loop {
+            let left = limit.saturating_sub(start.elapsed());
+            // Zero would mean no limit.
+            self.socket.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+            match self.socket.recv(&mut octets) {
+                // A signal, such as that of a child's end.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                received => {
+                    octets.truncate(received?);
+                    return Ok(octets);
+                }
+            }
+        }
     }
 
     /// Sends a query once and waits for the datagram that carries its ID;
