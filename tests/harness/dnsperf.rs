@@ -14,6 +14,9 @@ use crate::{node::Pod, process::Child, tools};
 /// How long dnsperf waits for an answer until it counts the query as lost, in
 /// seconds.
 const TIMEOUT_S: u64 = 2;
+/// Room for responses in each socket, in KiB: for all that dnsperf may wait for,
+/// 100 of some 2 KiB each, and while it has no CPU.
+const BUFFER_KIB: u64 = 1024;
 /// How much longer than its own time and its last time-out it may take.
 const SLACK: Duration = Duration::from_secs(20);
 
@@ -91,7 +94,7 @@ impl Dnsperf {
         let Load { seconds, threads, clients, queries_per_s } = load;
         let mut command = pod.command(tools::expect("dnsperf"));
         command.args(["-s", &server.to_string(), "-l", &seconds.to_string()]);
-        command.args(["-t", &TIMEOUT_S.to_string()]);
+        command.args(["-t", &TIMEOUT_S.to_string(), "-b", &BUFFER_KIB.to_string()]);
         command.args(["-c", &clients.to_string(), "-T", &threads.to_string()]);
         if let Some(rate) = queries_per_s {
             command.args(["-Q", &rate.to_string()]);
