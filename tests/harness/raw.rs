@@ -23,7 +23,7 @@ use nix::{
     },
 };
 
-use crate::netns::Namespace;
+use crate::{netns::Namespace, wait::restarted};
 
 /// Types of frames that a socket can be for (IEEE 802 numbers).
 pub mod ethertype {
@@ -68,13 +68,15 @@ impl RawSocket {
         let limit = TimeVal::milliseconds(i64::try_from(limit).expect("a short time"));
         setsockopt(&self.0, ReceiveTimeout, &limit).expect("a socket with a time limit");
         let mut frame = vec![0; 65_536];
-        match recv(self.0.as_raw_fd(), &mut frame, MsgFlags::empty()) {
+        let fd = self.0.as_raw_fd();
+        let received = restarted(|| Ok(recv(fd, &mut frame, MsgFlags::empty())?));
+        match received {
             Ok(length) => {
                 frame.truncate(length);
                 Some(frame)
             }
-            Err(nix::Error::EAGAIN | nix::Error::EINTR) => None,
-            Err(error) => panic!("cannot receive frames: {}", io::Error::from(error)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => panic!("cannot receive frames: {error}"),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Waiting for a condition, with a limit.
 
 use std::{
-    thread,
+    io, thread,
     time::{Duration, Instant},
 };
 
@@ -40,6 +40,17 @@ pub fn poll_every(
 #[track_caller]
 pub fn wait_until(what: &str, limit: Duration, condition: impl FnMut() -> bool) {
     assert!(poll_until(limit, condition), "waited {limit:?} in vain until {what}");
+}
+
+/// Calls again while a signal, or the machine that stops for a moment, interrupts: the
+/// kernel does not restart calls on sockets with a time limit (`signal(7)`).
+pub fn restarted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 #[cfg(test)]
