@@ -1,16 +1,17 @@
 //! Names that are not in the map: which of them do not exist.
 
 use dns_ebpf::layout::{outcome::Outcome, settings::Lease};
-use harness::packet::{
-    compare::assert_same_frame,
-    frame::Frame,
-    query::{Edns, Query, Question, qtype, wire_labels},
+use harness::{
+    known::{ZONE, names},
+    packet::{
+        compare::assert_same_frame,
+        frame::Frame,
+        query::{Edns, Query, Question, qtype, wire_labels},
+    },
+    subject::{Host, Subjects, subjects},
 };
 
-use crate::{
-    expected::{denial, reply},
-    subject::{Host, Subjects, ZONE, names, subjects},
-};
+use crate::expected::{denial, reply};
 
 fn check(subjects: &mut Subjects, case: &str, query: &Query) {
     let frame = Frame::with_query(query);

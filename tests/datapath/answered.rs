@@ -2,16 +2,17 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use harness::packet::{
-    compare::assert_same_frame,
-    frame::{Frame, Transport},
-    query::{Edns, Query, qtype},
+use harness::{
+    known::{LOCAL_IP6, SOA_TTL_S, ZONE, longest},
+    packet::{
+        compare::assert_same_frame,
+        frame::{Frame, Transport},
+        query::{Edns, Query, qtype},
+    },
+    subject::{Subjects, subjects},
 };
 
-use crate::{
-    expected::{a, aaaa, reply, soa},
-    subject::{LOCAL_IP6, SOA_TTL_S, Subjects, ZONE, longest, subjects},
-};
+use crate::expected::{a, aaaa, reply, soa};
 
 struct Case {
     name: &'static str,

@@ -6,9 +6,7 @@ use dns_ebpf::layout::{
     programs,
     rendered::{LargeAnswer, SmallAnswer},
 };
-use harness::kernel;
-
-use crate::subject::{Kernel, names};
+use harness::{kernel, known::names, subject::Kernel};
 
 /// Most instructions that the verifier may look at; its own limit is a million.
 /// Rows are `LINUX PROGRAM INSTRUCTIONS`, one for each kernel that is tested.

@@ -13,13 +13,13 @@ use dns_ebpf::layout::{
 use dns_user::datapath::encode;
 use harness::{
     kernel,
+    known::names,
     packet::{
         frame::Frame,
         query::{Query, qtype},
     },
+    subject::{Host, Kernel, SEED, Subject as _},
 };
-
-use crate::subject::{Host, Kernel, SEED, Subject as _, names};
 
 fn frame(name: &str, qtype: u16) -> Vec<u8> {
     Frame::with_query(&Query::new(name, qtype)).octets()

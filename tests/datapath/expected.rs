@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use harness::packet::{
-    frame::{Frame, Transport},
-    query::Query,
+use harness::{
+    known::{SERIAL, TTL_S, ZONE, owned_record},
+    packet::{
+        frame::{Frame, Transport},
+        query::Query,
+    },
 };
-
-use crate::subject::{SERIAL, TTL_S, ZONE};
 
 /// An A record of the question's name.
 pub fn a(last: u8) -> Vec<u8> {
@@ -21,16 +22,6 @@ pub fn aaaa(last: u16) -> Vec<u8> {
 
 fn record(rtype: u8, rdata: &[u8]) -> Vec<u8> {
     owned_record(12, rtype, rdata)
-}
-
-/// A record whose owner is at that place in the message.
-pub fn owned_record(owner: usize, rtype: u8, rdata: &[u8]) -> Vec<u8> {
-    let mut octets = (0xc000 | u16::try_from(owner).unwrap()).to_be_bytes().to_vec();
-    octets.extend([0, rtype, 0, 1]);
-    octets.extend(TTL_S.to_be_bytes());
-    octets.extend([0, u8::try_from(rdata.len()).unwrap()]);
-    octets.extend(rdata);
-    octets
 }
 
 /// The zone's SOA; its names point to the zone's name in the question.

@@ -12,13 +12,12 @@ use dns_user::{
 };
 use harness::{
     kernel,
+    known::{LOCAL_IPS, zone},
     packet::{
         frame::Frame,
         query::{Query, qtype},
     },
 };
-
-use crate::subject::{LOCAL_IPS, zone};
 
 const NAMES_MAX: u8 = 4;
 

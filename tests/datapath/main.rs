@@ -25,4 +25,3 @@ mod passed_on;
 mod race;
 mod random;
 mod rendered;
-mod subject;

@@ -3,13 +3,15 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use dns_ebpf::layout::outcome::Outcome;
-use harness::packet::{
-    compare::assert_same_frame,
-    frame::Frame,
-    query::{Query, qtype},
+use harness::{
+    known::{LOCAL_IP6, names},
+    packet::{
+        compare::assert_same_frame,
+        frame::Frame,
+        query::{Query, qtype},
+    },
+    subject::{Host, Subject as _, subjects},
 };
-
-use crate::subject::{Host, LOCAL_IP6, Subject as _, names, subjects};
 
 fn from(source: IpAddr) -> Vec<u8> {
     let frame = Frame::with_query(&Query::new("dual.prod.svc.cluster.local", qtype::A));
@@ -27,7 +29,7 @@ fn only_they_are_passed_up() {
     // As an address of IPv6 that stands for one of IPv4.
     let mapped = ip("fd00::ffff:10.244.0.7");
     for mut subject in subjects() {
-        let answers = |subject: &mut dyn crate::subject::Subject, source: IpAddr| {
+        let answers = |subject: &mut dyn harness::subject::Subject, source: IpAddr| {
             let frame = from(source);
             let result = subject.run(&frame);
             if !result.answered {

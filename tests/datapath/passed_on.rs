@@ -3,13 +3,15 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use dns_ebpf::layout::settings::Lease;
-use harness::packet::{
-    compare::assert_same_frame,
-    frame::{Frame, Transport},
-    query::{Edns, Query, Question, qtype, wire_labels, wire_name},
+use harness::{
+    known::{ZONE, longest},
+    packet::{
+        compare::assert_same_frame,
+        frame::{Frame, Transport},
+        query::{Edns, Query, Question, qtype, wire_labels, wire_name},
+    },
+    subject::{Subject, Subjects, subjects},
 };
-
-use crate::subject::{Subject, Subjects, ZONE, longest, subjects};
 
 const KNOWN: &str = "one.prod.svc.cluster.local";
 

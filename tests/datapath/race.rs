@@ -39,13 +39,12 @@ use dns_user::{
 };
 use harness::{
     kernel,
+    known::{LOCAL_IPS, zone},
     packet::{
         frame::{Frame, Transport},
         query::{Query, qtype},
     },
 };
-
-use crate::subject::{LOCAL_IPS, zone};
 
 /// Look-ups in all, unless the environment says otherwise.
 const LOOKUPS: u64 = 6_000_000;

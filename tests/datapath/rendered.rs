@@ -2,87 +2,18 @@
 
 use dns_ebpf::layout::outcome::Outcome;
 use dns_user::{datapath::encode, records::Answer};
-use harness::packet::{
-    compare::assert_same_frame,
-    frame::Frame,
-    query::{Edns, Query, qtype, wire_name},
+use harness::{
+    known::{HEADLESS, LOCAL_IP6, REVERSE, REVERSE6, ZONE, answer, answers, names, owned_record},
+    packet::{
+        compare::assert_same_frame,
+        frame::Frame,
+        query::{Edns, Query, qtype, wire_name},
+    },
+    subject::{Host, SEED, Subject as _, Subjects, subjects_with},
 };
 use hickory_proto::op::Message;
 
-use crate::{
-    expected::{owned_record, reply_with},
-    subject::{
-        Host, LOCAL_IP6, SEED, Subject as _, Subjects, ZONE, known_answer, names, subjects_with,
-    },
-};
-
-const SERVICE: &str = "dual.prod.svc.cluster.local";
-const PORT: &str = "_http._tcp.dual.prod.svc.cluster.local";
-const HEADLESS: &str = "db.prod.svc.cluster.local";
-const REVERSE: &str = "1.1.96.10.in-addr.arpa";
-const REVERSE6: &str = "1.0.0.0.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.9.0.0.0.1.0.0.0.0.d.f.ip6.arpa";
-
-/// An SRV record of the question's name.
-fn srv(weight: u16, port: u16, target: &str) -> Vec<u8> {
-    let mut rdata = Vec::new();
-    for number in [0, weight, port] {
-        rdata.extend(number.to_be_bytes());
-    }
-    rdata.extend(wire_name(target));
-    owned_record(12, 33, &rdata)
-}
-
-fn ptr(target: &str) -> Vec<u8> {
-    owned_record(12, 12, &wire_name(target))
-}
-
-/// SRV records of a Service's own name, of a port, of `endpoints` endpoints, whose
-/// addresses follow: the place of each target is behind the question.
-fn headless(name: &str, endpoints: u16) -> Answer {
-    let start = 12 + wire_name(name).len() + 4;
-    let mut body: Vec<Vec<u8>> = Vec::new();
-    let mut places = Vec::new();
-    for n in 0..endpoints {
-        places.push(start + body.concat().len() + 18);
-        body.push(srv(100 / endpoints, 5432, &format!("db-{n}.{HEADLESS}")));
-    }
-    for (n, place) in places.iter().enumerate() {
-        body.push(owned_record(*place, 1, &[10, 244, 0, u8::try_from(n).unwrap()]));
-    }
-    known_answer(name, qtype::SRV, [endpoints, endpoints], &body)
-}
-
-/// What is known, with what is asked for it.
-fn answers() -> Vec<Answer> {
-    let both = |owner: usize| {
-        let v6 = [0xfd, 0, 0, 0x10, 0, 0x96, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1];
-        [owned_record(owner, 1, &[10, 96, 1, 1]), owned_record(owner, 28, &v6)]
-    };
-    let srv_with = |name: &str, service: usize, ports: &[u16]| {
-        let weight = 100 / (2 * u16::try_from(ports.len()).unwrap());
-        let mut body: Vec<_> = ports.iter().map(|port| srv(weight, *port, SERVICE)).collect();
-        body.extend(both(12 + service));
-        known_answer(name, qtype::SRV, [u16::try_from(ports.len()).unwrap(), 2], &body)
-    };
-    let cname = owned_record(12, 5, &wire_name("www.example.com"));
-    let txt = owned_record(12, 16, b"\x051.1.0");
-    vec![
-        srv_with(SERVICE, 0, &[80, 443]),
-        srv_with(PORT, "_http._tcp.".len(), &[80]),
-        headless(HEADLESS, 8),
-        headless(&format!("_pg._tcp.{HEADLESS}"), 3),
-        known_answer(REVERSE, qtype::PTR, [1, 0], &[ptr(SERVICE)]),
-        known_answer(REVERSE6, qtype::PTR, [1, 0], &[ptr(SERVICE)]),
-        known_answer(
-            "9.0.244.10.in-addr.arpa",
-            qtype::PTR,
-            [2, 0],
-            &[ptr("db-0.db.prod.svc.cluster.local"), ptr("10-244-0-9.web.prod.svc.cluster.local")],
-        ),
-        known_answer("ext.prod.svc.cluster.local", qtype::CNAME, [1, 0], &[cname]),
-        known_answer("dns-version.cluster.local", qtype::TXT, [1, 0], &[txt]),
-    ]
-}
+use crate::expected::reply_with;
 
 fn check(subjects: &mut Subjects, case: &str, frame: &Frame, query: &Query, answer: &Answer) {
     let body = [answer.body.to_vec()];
@@ -149,7 +80,7 @@ fn bodies_of_every_length() {
         owned_record(12, 16, &rdata)
     };
     for length in (0..70).chain([110, 111, 112, 113, 150, 200, 255]) {
-        let answer = known_answer(name, qtype::TXT, [1, 0], &[body(length)]);
+        let answer = answer(name, qtype::TXT, [1, 0], &[body(length)]);
         let mut host = Host::new(&names()).with(std::slice::from_ref(&answer));
         let query = Query::new(name, qtype::TXT);
         let frame = Frame::with_query(&query);

@@ -5,6 +5,7 @@
 //! target; `cargo xtask fuzz` looks for more.
 
 use std::{
+    cell::RefCell,
     fs,
     path::{Path, PathBuf},
     sync::LazyLock,
@@ -22,13 +23,20 @@ use hickory_proto::{
     serialize::binary::{BinDecodable as _, BinDecoder},
 };
 
-use crate::{node::LOCAL_IP, packet::frame::Frame};
+use crate::{
+    known::LOCAL_IP6,
+    model::Model,
+    node::LOCAL_IP,
+    packet::frame::Frame,
+    subject::{Host, KEPT_TTLS, Subject as _},
+};
 
 /// A target's name, and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// The targets but `datapath`, which needs the shared code of both sides.
-pub const TARGETS: [Target; 4] = [
+/// All targets.
+pub const TARGETS: [Target; 5] = [
+    ("datapath", datapath),
     ("messages", messages),
     ("responses", responses),
     ("corefiles", corefiles),
@@ -59,7 +67,7 @@ pub fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
 
 /// Returns the frame that an input of `datapath` stands for: the first octet says
 /// whether the rest is a frame, or a message to an address of IPv4 or of IPv6.
-pub fn frame(input: &[u8], local_ip6: std::net::Ipv6Addr) -> Vec<u8> {
+pub fn frame(input: &[u8]) -> Vec<u8> {
     /// As long as an Ethernet link takes.
     const MESSAGE_MAX: usize = 1400;
     let Some((kind, rest)) = input.split_first() else { return Vec::new() };
@@ -70,11 +78,26 @@ pub fn frame(input: &[u8], local_ip6: std::net::Ipv6Addr) -> Vec<u8> {
         1 => Frame { destination: LOCAL_IP.into(), ..message }.octets(),
         _ => Frame {
             source: std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1).into(),
-            destination: local_ip6.into(),
+            destination: LOCAL_IP6.into(),
             ..message
         }
         .octets(),
     }
+}
+
+thread_local! {
+    static DATAPATH: RefCell<(Host, Model)> = RefCell::new((Host::known(), Model::known(KEPT_TTLS)));
+}
+
+/// The shared code of the datapath, against the model.
+pub fn datapath(input: &[u8]) {
+    let frame = frame(input);
+    DATAPATH.with_borrow_mut(|(host, model)| {
+        let result = host.run(&frame);
+        if let Err(fault) = model.check_frame(&frame, result.answered, &result.frame) {
+            panic!("{fault}\n{frame:02x?}");
+        }
+    });
 }
 
 /// A cluster of the project's examples.

@@ -41,8 +41,10 @@ pub mod steady;
 pub mod upstream;
 
 pub mod fuzz;
+pub mod known;
 pub mod manifests;
 pub mod model;
+pub mod subject;
 
 pub mod process;
 

@@ -2,18 +2,21 @@
 //! of labels, hickory-proto as the reader of messages, octets appended one after the
 //! other. It shares no code with the datapath.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, ops::RangeInclusive};
 
-use dns_user::records::{ClusterZone, NameKind, NameRecords};
+use dns_user::records::{Answer, ClusterZone, NameKind, NameRecords};
 use hickory_proto::{
     op::{Message, MessageType, OpCode},
     rr::{DNSClass, Name},
     serialize::binary::{BinDecodable as _, BinDecoder},
 };
 
-use crate::packet::{
-    checksum::{checksum, pseudo_header},
-    compare::frame_difference,
+use crate::{
+    known::{self, AD, Kept, LOCAL_IPS},
+    packet::{
+        checksum::{checksum, pseudo_header},
+        compare::frame_difference,
+    },
 };
 
 /// Longest name that the kernel answers for, and most octets of a pool of addresses.
@@ -24,28 +27,41 @@ const LABELS_MAX: usize = 16;
 const DNS_HEADER: usize = 12;
 const OPT: usize = 11;
 
+/// What every client takes.
+const MESSAGE: usize = 512;
+
 const A: u16 = 1;
 const NS: u16 = 2;
+const CNAME: u16 = 5;
 const SOA: u16 = 6;
+const PTR: u16 = 12;
 const TXT: u16 = 16;
 const AAAA: u16 = 28;
 const SRV: u16 = 33;
 const TRANSFERS: [u16; 2] = [251, 252];
+/// Types with answers of their own.
+const ANSWERED: [u16; 4] = [SRV, PTR, CNAME, TXT];
 
 /// Labels in lower case.
 type Labels = Vec<Vec<u8>>;
 
-/// The names that the datapath knows, and its zone.
+/// What the datapath knows.
 #[derive(Debug)]
 pub struct Model {
     names: BTreeMap<Labels, NameRecords>,
+    /// By name and type.
+    answers: BTreeMap<(Labels, u16), Answer>,
+    /// By name, type, DO and CD.
+    kept: BTreeMap<(Labels, u16, bool, bool), Kept>,
+    /// What may be left of their TTLs.
+    kept_ttls: RangeInclusive<u32>,
     zone: ClusterZone,
     local_ips: Vec<IpAddr>,
 }
 
 /// What is to become of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Expected {
+enum Expected {
     /// It goes on as it is.
     PassedUp,
     /// This is the response.
@@ -53,7 +69,11 @@ pub enum Expected {
 }
 
 /// What a response says.
-enum Content {
+enum Content<'a> {
+    /// As it is known.
+    Answer(&'a Answer),
+    /// The same, with the TTL that is left.
+    Kept(&'a Kept),
     /// Records of the question's name, with their type.
     Records(u16, Vec<Vec<u8>>),
     Soa,
@@ -67,13 +87,37 @@ impl Model {
     pub fn new(names: &[NameRecords], zone: ClusterZone, local_ips: &[IpAddr]) -> Self {
         assert!(zone.is_complete && !zone.shuffles && !zone.forwards_ds, "the simplest zone");
         let names = names.iter().map(|records| (labels(&records.name), records.clone()));
-        Self { names: names.collect(), zone, local_ips: local_ips.to_vec() }
+        Self {
+            names: names.collect(),
+            answers: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            kept_ttls: 0..=0,
+            zone,
+            local_ips: local_ips.to_vec(),
+        }
+    }
+
+    /// Knows everything that is in [`known`], with these TTLs left of what is kept.
+    pub fn known(kept_ttls: RangeInclusive<u32>) -> Self {
+        let answers = known::answers().into_iter();
+        let kept = known::kept().into_iter();
+        Self {
+            answers: answers
+                .map(|answer| ((labels(&answer.key.name), answer.key.qtype), answer))
+                .collect(),
+            kept: kept.map(|kept| (kept_key(&kept), kept)).collect(),
+            kept_ttls,
+            ..Self::new(&known::names(), known::zone(), &LOCAL_IPS)
+        }
     }
 
     /// Says what is wrong with what became of a frame.
     pub fn check_frame(&self, before: &[u8], answered: bool, after: &[u8]) -> Result<(), String> {
         let datagram = Datagram::read(before, &self.local_ips);
-        let expected = datagram.as_ref().map(|datagram| self.expect(datagram.message));
+        let expected = datagram.as_ref().map(|datagram| {
+            let given = datagram.first_ttl(after).filter(|ttl_s| self.kept_ttls.contains(ttl_s));
+            self.expect(datagram.message, given.unwrap_or(*self.kept_ttls.end()))
+        });
         match (datagram, expected) {
             (Some(datagram), Some(Expected::Answered(response))) => {
                 if !answered {
@@ -88,17 +132,19 @@ impl Model {
         }
     }
 
-    /// Says what is to become of a message.
-    pub fn expect(&self, message: &[u8]) -> Expected {
-        match self.answer(message) {
-            Some((content, labels)) => {
-                Expected::Answered(self.response(message, &content, &labels))
-            }
-            None => Expected::PassedUp,
-        }
+    /// Says what is to become of a message, when so much is left of what is kept.
+    fn expect(&self, message: &[u8], kept_ttl_s: u32) -> Expected {
+        let Some((content, labels)) = self.answer(message) else { return Expected::PassedUp };
+        let response = self.response(message, &content, &labels, kept_ttl_s);
+        let question = DNS_HEADER + labels.iter().map(|label| label.len() + 1).sum::<usize>() + 5;
+        let most = match message.get(question + 3..question + 5) {
+            Some(size) => usize::from(u16::from_be_bytes([size[0], size[1]])).max(MESSAGE),
+            None => MESSAGE,
+        };
+        if response.len() > most { Expected::PassedUp } else { Expected::Answered(response) }
     }
 
-    fn answer(&self, message: &[u8]) -> Option<(Content, Labels)> {
+    fn answer(&self, message: &[u8]) -> Option<(Content<'_>, Labels)> {
         let mut decoder = BinDecoder::new(message);
         let query = Message::read(&mut decoder).ok()?;
         let is_query = query.metadata.message_type == MessageType::Query;
@@ -127,14 +173,35 @@ impl Model {
             return None;
         }
         let labels: Labels = name.iter().map(<[u8]>::to_ascii_lowercase).collect();
+        let qtype = question.query_type().into();
+        if ANSWERED.contains(&qtype) && resembles(&labels, self.answered(qtype)) {
+            let answer = self.answers.get(&(labels.clone(), qtype))?;
+            let is_odd = name.iter().flatten().any(u8::is_ascii_uppercase);
+            let is_answered = !answer.is_lower_case || !is_odd;
+            return is_answered.then_some((Content::Answer(answer), labels));
+        }
         let content = match self.names.get(&labels) {
-            Some(records) => Self::of_name(records, question.query_type().into()),
-            None => self.of_absent(&labels, question.query_type().into()),
+            Some(records) => Self::of_name(records, qtype),
+            None if resembles(&labels, self.names.keys()) => None,
+            None if labels.ends_with(&self::labels(&self.zone.name)) => {
+                self.of_absent(&labels, qtype)
+            }
+            None => {
+                let dnssec_ok = query.edns.as_ref().is_some_and(|edns| edns.flags().dnssec_ok);
+                let checking_disabled = query.metadata.checking_disabled;
+                let key = (labels.clone(), qtype, dnssec_ok, checking_disabled);
+                self.kept.get(&key).map(Content::Kept)
+            }
         };
         Some((content?, labels))
     }
 
-    fn of_name(records: &NameRecords, qtype: u16) -> Option<Content> {
+    /// Returns the names with answers of that type.
+    fn answered(&self, qtype: u16) -> impl Iterator<Item = &Labels> {
+        self.answers.keys().filter(move |key| key.1 == qtype).map(|key| &key.0)
+    }
+
+    fn of_name(records: &NameRecords, qtype: u16) -> Option<Content<'static>> {
         use NameKind::{Alias, Apex, Empty, Unknown};
         let octets = 4 * records.a.len() + 16 * records.aaaa.len();
         if matches!(records.kind, Alias | Unknown) || octets > POOL {
@@ -156,10 +223,10 @@ impl Model {
         })
     }
 
-    fn of_absent(&self, labels: &Labels, qtype: u16) -> Option<Content> {
+    fn of_absent(&self, labels: &Labels, qtype: u16) -> Option<Content<'static>> {
         let zone = self::labels(&self.zone.name);
         let left = labels.strip_suffix(zone.as_slice())?;
-        if left.len() >= LABELS_MAX || self.resembles_a_name(labels) {
+        if left.len() >= LABELS_MAX {
             return None;
         }
         let exists = match left {
@@ -184,27 +251,30 @@ impl Model {
         match self.names.get(service) {
             Some(records) => more == 2 || more == 1 && !has_all_children(records),
             // It may be there under another spelling, as far as the key can tell.
-            None => more <= 2 && self.resembles_a_name(service),
+            None => more <= 2 && resembles(service, self.names.keys()),
         }
     }
 
-    /// Whether a name has the key of one that is there: setting the bit that makes
-    /// lower case makes some punctuation equal, too.
-    fn resembles_a_name(&self, labels: &Labels) -> bool {
-        let fold = |label: &Vec<u8>| {
-            let octets = label.iter().map(|octet| octet | (octet & 0x40) >> 1);
-            octets.collect::<Vec<u8>>()
-        };
-        let folded = |labels: &Labels| labels.iter().map(fold).collect::<Labels>();
-        let wanted = folded(labels);
-        self.names.keys().any(|name| folded(name) == wanted)
-    }
-
-    fn response(&self, query: &[u8], content: &Content, labels: &Labels) -> Vec<u8> {
+    fn response(
+        &self,
+        query: &[u8],
+        content: &Content<'_>,
+        labels: &Labels,
+        kept_ttl_s: u32,
+    ) -> Vec<u8> {
         let name_length = labels.iter().map(|label| label.len() + 1).sum::<usize>() + 1;
         let (question, opt) = query[DNS_HEADER..].split_at(name_length + 4);
         let mut body = Vec::new();
-        let (answers, authorities) = match content {
+        let (answers, authorities, additionals) = match content {
+            Content::Answer(answer) => {
+                body.extend(&answer.body);
+                let [answers, additionals] = answer.counts;
+                (answers, 0, additionals)
+            }
+            Content::Kept(kept) => {
+                body.extend(kept.body_with(kept_ttl_s));
+                kept.counts.into()
+            }
             Content::Records(rtype, records) => {
                 for rdata in records {
                     body.extend([0xc0, 12]);
@@ -214,23 +284,30 @@ impl Model {
                     body.extend(short(rdata.len()).to_be_bytes());
                     body.extend(rdata);
                 }
-                (records.len(), 0)
+                (short(records.len()), 0, 0)
             }
             Content::Soa => {
                 body.extend(self.soa(name_length, self.zone.soa_ttl_s));
-                (1, 0)
+                (1, 0, 0)
             }
             Content::Nodata | Content::NoSuchName => {
                 body.extend(self.soa(name_length, self.zone.negative_ttl_s));
-                (0, 1)
+                (0, 1, 0)
             }
         };
-        let rcode = if matches!(content, Content::NoSuchName) { 3 } else { 0 };
-        // QR and AA; RD and CD as in the query.
-        let flags = [query[2] & 0x01 | 0x84, query[3] & 0x10 | rcode];
-        let mut response = [query[0], query[1], flags[0], flags[1], 0, 1].to_vec();
-        for count in [answers, authorities, usize::from(!opt.is_empty())] {
-            response.extend(short(count).to_be_bytes());
+        let asks_for_ad = query[3] & 0x20 != 0 || opt.get(7).is_some_and(|flags| flags & 0x80 != 0);
+        let header = match content {
+            Content::NoSuchName => known::AA | known::NXDOMAIN,
+            Content::Kept(kept) if asks_for_ad => kept.header,
+            Content::Kept(kept) => kept.header & !AD,
+            _ => known::AA,
+        };
+        // QR; RD and CD as in the query.
+        let flags = header | 0x8000 | u16::from_be_bytes([query[2], query[3]]) & 0x0110;
+        let additionals = additionals + u16::from(!opt.is_empty());
+        let mut response = query[..2].to_vec();
+        for number in [flags, 1, answers, authorities, additionals] {
+            response.extend(number.to_be_bytes());
         }
         response.extend(question);
         response.extend(body);
@@ -298,6 +375,13 @@ impl<'a> Datagram<'a> {
         Some(Self { frame, ip, message })
     }
 
+    /// Returns the TTL of the first record in a reply, if its owner is a pointer.
+    fn first_ttl(&self, reply: &[u8]) -> Option<u32> {
+        let question = self.message.get(DNS_HEADER..)?.iter().position(|octet| *octet == 0)? + 5;
+        let ttl = 14 + self.ip + 8 + DNS_HEADER + question + 6;
+        reply.get(ttl..ttl + 4)?.try_into().map(u32::from_be_bytes).ok()
+    }
+
     /// Returns the frame of the reply. Of `given`, the reply under test, only the IP
     /// header's checksum is taken, when it is as right or wrong as before.
     fn reply(&self, response: &[u8], given: &[u8]) -> Vec<u8> {
@@ -355,6 +439,22 @@ fn check_response(query: &[u8], response: &[u8]) -> Result<(), String> {
         return Err("no response to the query".to_owned());
     }
     Ok(())
+}
+
+/// Whether a name has the key of one of these: setting the bit that makes lower case
+/// makes some punctuation equal, too.
+fn resembles<'a, I: IntoIterator<Item = &'a Labels>>(name: &Labels, others: I) -> bool {
+    let fold = |label: &Vec<u8>| {
+        let octets = label.iter().map(|octet| octet | (octet & 0x40) >> 1);
+        octets.collect::<Vec<u8>>()
+    };
+    let folded = |labels: &Labels| labels.iter().map(fold).collect::<Labels>();
+    let wanted = folded(name);
+    others.into_iter().any(|other| folded(other) == wanted)
+}
+
+fn kept_key(kept: &Kept) -> (Labels, u16, bool, bool) {
+    (labels(kept.name), kept.qtype, kept.dnssec_ok, kept.checking_disabled)
 }
 
 fn labels(name: &str) -> Labels {

@@ -1,10 +1,11 @@
-//! The things that are tested: the shared code on the host, and the loaded
+//! What tests of the datapath are about: the shared code on the host, and the loaded
 //! programs.
 
 use std::{
     cell::{Cell, UnsafeCell},
     collections::{BTreeSet, HashMap},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
+    ops::RangeInclusive,
 };
 
 use aya::{TestRun as _, TestRunOptions, programs::Program};
@@ -30,19 +31,14 @@ use dns_user::{
         encode,
         load::{LoadOptions, Loaded, load},
     },
-    records::{Answer, AnswerKey, ClusterZone, NameKind, NameRecords},
+    records::{Answer, NameRecords},
     store::AnswerStore as _,
 };
-use harness::{kernel, node::LOCAL_IP, packet::query::qtype};
 
-/// TTL of all records.
-pub const TTL_S: u32 = 30;
-/// TTL of the zone's SOA when it is asked for.
-pub const SOA_TTL_S: u32 = 25;
-/// Serial of the zone's SOA.
-pub const SERIAL: u32 = 1_700_000_000;
-/// The zone.
-pub const ZONE: &str = "cluster.local";
+use crate::{
+    kernel,
+    known::{self, LOCAL_IPS, names, zone},
+};
 
 /// What became of a frame.
 #[derive(Debug, PartialEq, Eq)]
@@ -66,14 +62,26 @@ pub trait Subject {
     /// Keeps a response whose TTL is 0 in so many milliseconds, and which is given for
     /// so many. Returns whether it can.
     fn keep(&mut self, key: &KeptKey, response: &[u8], expires_ms: i64, until_ms: i64) -> bool;
+    /// Keeps the responses of [`known`] for a day; their TTLs are in [`KEPT_TTLS`].
+    fn keep_known(&mut self) {
+        for kept in known::kept() {
+            let (key, octets) = (kept.key(), kept.octets());
+            assert!(self.keep(&key, &octets, DAY_MS, DAY_MS), "{} cannot be kept", kept.name);
+        }
+    }
     /// Sets who has opted out.
     fn set_opted_out(&mut self, clients: &BTreeSet<IpAddr>);
 }
 
+/// Not quite, as the programs' clock may be a tick late.
+const DAY_MS: i64 = 86_399_500;
+/// What is left of their TTLs in the hours of a test.
+pub const KEPT_TTLS: RangeInclusive<u32> = 40_000..=86_400;
+
 /// All that a case is given to.
 pub type Subjects = Vec<Box<dyn Subject>>;
 
-/// Returns what can be tested here, with the names of [`names`] known: the
+/// Returns what can be tested here, with the names of [`known`](crate::known): the
 /// host's code always, the kernel's programs unless this machine cannot.
 pub fn subjects() -> Subjects {
     subjects_with(&[])
@@ -88,71 +96,6 @@ pub fn subjects_with(answers: &[Answer]) -> Subjects {
             .extend(programs::ALL.map(|program| -> Box<dyn Subject> { Box::new(kernel(program)) }));
     }
     subjects
-}
-
-/// The names that are known, by shape.
-pub fn names() -> Vec<NameRecords> {
-    let name = |name: &str, a: u8, aaaa: u16| NameRecords {
-        name: format!("{name}.svc.{ZONE}"),
-        kind: NameKind::ClusterIp,
-        a: (1..=a).map(|n| Ipv4Addr::new(10, 96, 1, n)).collect(),
-        aaaa: (1..=aaaa).map(|n| [0xfd00, 0x10, 0x96, 0, 0, 0, 1, n].into()).collect(),
-        has_ports: a + u8::from(aaaa != 0) != 0,
-    };
-    vec![
-        name("one.prod", 1, 0),
-        name("two.prod", 2, 0),
-        name("eight.prod", 8, 0),
-        name("six.prod", 0, 1),
-        name("sixes.prod", 0, 2),
-        name("dual.prod", 1, 1),
-        name("four-and-one.prod", 4, 1),
-        NameRecords { has_ports: false, ..name("portless.prod", 1, 0) },
-        name("a.b", 1, 0),
-        name("under_score.prod", 1, 0),
-        name(&longest(), 1, 1),
-        name("many.prod", 9, 0),
-        NameRecords { kind: NameKind::Headless, ..name("db.prod", 2, 0) },
-        NameRecords { kind: NameKind::Endpoint, ..name("db-0.db.prod", 1, 0) },
-        NameRecords { kind: NameKind::Alias, ..name("ext.prod", 0, 0) },
-        NameRecords { kind: NameKind::Empty, ..name("prod", 0, 0) },
-        NameRecords::without(ZONE.to_owned(), NameKind::Apex),
-        NameRecords::without(format!("svc.{ZONE}"), NameKind::Empty),
-        NameRecords::without(format!("dns-version.{ZONE}"), NameKind::Unknown),
-    ]
-}
-
-/// An answer with this body, which has its name spelled in lower case if it is so.
-pub fn known_answer(name: &str, qtype: u16, counts: [u16; 2], body: &[Vec<u8>]) -> Answer {
-    Answer {
-        key: AnswerKey { name: name.to_owned(), qtype },
-        counts,
-        body: body.concat().into(),
-        is_lower_case: matches!(qtype, qtype::SRV | qtype::CNAME),
-    }
-}
-
-/// A name that, with the rest of the zone, fills the 136 octets that the
-/// kernel's names may have.
-pub fn longest() -> String {
-    // 136 octets are lengths of five labels and the root, and 130 of text.
-    let rest = 130 - 63 - "svcclusterlocal".len();
-    format!("{}.{}", "l".repeat(63), "m".repeat(rest))
-}
-
-/// The zone of all names.
-pub fn zone() -> ClusterZone {
-    ClusterZone {
-        name: ZONE.to_owned(),
-        is_complete: true,
-        shuffles: false,
-        forwards_ds: false,
-        ttl_s: TTL_S,
-        soa_ttl_s: SOA_TTL_S,
-        negative_ttl_s: TTL_S,
-        soa_minimum_s: TTL_S,
-        serial: SERIAL,
-    }
 }
 
 /// The shared code, with a vector for a packet and a hash map for NAMES.
@@ -175,11 +118,6 @@ pub struct Host {
     lease: Lease,
     opted_out: BTreeSet<IpAddr>,
 }
-
-/// The addresses answered for.
-pub const LOCAL_IPS: [IpAddr; 2] = [IpAddr::V4(LOCAL_IP), IpAddr::V6(LOCAL_IP6)];
-/// The one of IPv6.
-pub const LOCAL_IP6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xa9, 0xfe, 0x19, 0, 0, 0, 0xa);
 
 /// Seed of the host's keys.
 pub const SEED: Seed = [0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210];
@@ -211,7 +149,15 @@ impl Host {
         }
     }
 
+    /// Knows everything that is in [`known`].
+    pub fn known() -> Self {
+        let mut host = Self::new(&names()).with(&known::answers());
+        host.keep_known();
+        host
+    }
+
     /// Knows these answers as well.
+    #[must_use]
     pub fn with(mut self, answers: &[Answer]) -> Self {
         for answer in answers {
             if let Some((key, value)) = encode::answer(answer, SEED, 0, 7) {
@@ -364,11 +310,11 @@ pub struct Kernel {
 
 /// What programs return (`linux/pkt_cls.h`, `linux/bpf.h`).
 mod verdict {
-    pub const TC_ACT_OK: u32 = 0;
-    pub const TC_ACT_REDIRECT: u32 = 7;
-    pub const TCX_NEXT: u32 = u32::MAX;
-    pub const XDP_PASS: u32 = 2;
-    pub const XDP_TX: u32 = 3;
+    pub(super) const TC_ACT_OK: u32 = 0;
+    pub(super) const TC_ACT_REDIRECT: u32 = 7;
+    pub(super) const TCX_NEXT: u32 = u32::MAX;
+    pub(super) const XDP_PASS: u32 = 2;
+    pub(super) const XDP_TX: u32 = 3;
 }
 
 impl Kernel {
@@ -379,19 +325,27 @@ impl Kernel {
         if program == programs::XDP {
             loaded = loaded.with_program(program).expect("the program loads");
         }
-        loaded.answers.set_zone(Some(&zone())).unwrap();
+        loaded.answers.set_zone(Some(&zone())).expect("ZONES takes it");
         for records in names {
-            loaded.answers.put(records).unwrap();
+            loaded.answers.put(records).expect("NAMES takes it");
         }
         let mut kernel = Self { loaded, program };
         kernel.set_lease(Lease { alive_until_ns: u64::MAX, serve_until_ns: u64::MAX });
         kernel
     }
 
+    /// Knows everything that is in [`known`].
+    pub fn known(program: &'static str) -> Self {
+        let mut kernel = Self::new(program, &names()).with(&known::answers());
+        kernel.keep_known();
+        kernel
+    }
+
     /// Knows these answers as well.
+    #[must_use]
     pub fn with(mut self, answers: &[Answer]) -> Self {
         for answer in answers {
-            self.loaded.answers.put_answer(answer).unwrap();
+            self.loaded.answers.put_answer(answer).expect("ANSWERS takes it");
         }
         self
     }
@@ -399,13 +353,13 @@ impl Kernel {
     /// Returns how many instructions the verifier looked at; None before Linux
     /// 5.16, which does not tell.
     pub fn verified_instructions(&mut self) -> Option<u32> {
-        let program = self.loaded.program_mut(self.program).unwrap();
-        program.info().unwrap().verified_instruction_count()
+        let program = self.loaded.program_mut(self.program).expect("it is loaded");
+        program.info().expect("Linux tells about it").verified_instruction_count()
     }
 
     /// Returns the counters that are not zero.
     pub fn counters(&self) -> HashMap<Outcome, u64> {
-        let counted = self.loaded.counters.read().unwrap().into_iter();
+        let counted = self.loaded.counters.read().expect("COUNTERS is readable").into_iter();
         counted.filter(|it| it.packets != 0).map(|it| (it.outcome, it.packets)).collect()
     }
 
@@ -445,7 +399,7 @@ impl Subject for Kernel {
             data_out: Some(&mut after),
             ..TestRunOptions::default()
         };
-        let result = match self.loaded.program_mut(self.program).unwrap() {
+        let result = match self.loaded.program_mut(self.program).expect("it is loaded") {
             Program::SchedClassifier(program) => program.test_run(options),
             Program::Xdp(program) => program.test_run(options),
             other => panic!("{} is a {:?}", self.program, other.prog_type()),
@@ -462,16 +416,16 @@ impl Subject for Kernel {
     }
 
     fn set_lease(&mut self, lease: Lease) {
-        self.loaded.lease.set(lease).unwrap();
+        self.loaded.lease.set(lease).expect("LEASE takes it");
     }
 
     fn keep(&mut self, key: &KeptKey, response: &[u8], expires_ms: i64, until_ms: i64) -> bool {
-        let life = life(monotonic_ns().unwrap(), expires_ms, until_ms);
-        self.loaded.cache.put(key, response, life).unwrap()
+        let life = life(monotonic_ns().expect("a clock"), expires_ms, until_ms);
+        self.loaded.cache.put(key, response, life).expect("CACHE takes it")
     }
 
     fn set_opted_out(&mut self, clients: &BTreeSet<IpAddr>) {
         let Loaded { opted_out, addresses, .. } = &mut self.loaded;
-        opted_out.set(clients, addresses).unwrap();
+        opted_out.set(clients, addresses).expect("OPTED_OUT takes them");
     }
 }
