@@ -8,6 +8,8 @@
 
 #[path = "build/btf.rs"]
 mod btf;
+#[path = "build/paths.rs"]
+mod paths;
 #[path = "build/toolchain.rs"]
 mod toolchain;
 
@@ -17,6 +19,7 @@ use anyhow::{Context as _, bail};
 use aya_build::{Package, build_ebpf};
 
 fn main() -> anyhow::Result<()> {
+    paths::become_rustc()?;
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-env-changed=NODEDNS_REQUIRE_BPF");
@@ -25,7 +28,7 @@ fn main() -> anyhow::Result<()> {
     let object = Path::new(&env::var("OUT_DIR")?).join("dns-ebpf");
     match toolchain::find() {
         Ok(found) => {
-            found.prepare();
+            found.prepare()?;
             build_ebpf(
                 [Package { name: "dns-ebpf", root_dir: "../dns-ebpf", ..Default::default() }],
                 found.for_aya(),

@@ -1,12 +1,14 @@
 //! Finds what compiles and links the BPF object.
 
 use std::{
-    env,
+    env, io,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use aya_build::Toolchain;
+
+use super::paths;
 
 /// Variable that chooses a toolchain: `debian` or `nightly`.
 pub(super) const CHOICE: &str = "NODEDNS_BPF_TOOLCHAIN";
@@ -26,22 +28,23 @@ pub(super) enum Found {
 
 impl Found {
     /// Sets what the nested cargo has to find in its environment.
-    pub(super) fn prepare(&self) {
-        let mut variables = vec![("CARGO_TERM_QUIET", "true".to_owned())];
+    pub(super) fn prepare(&self) -> io::Result<()> {
+        let mut variables = vec![("CARGO_TERM_QUIET", "true".into()), paths::wrap_rustc()?];
         if let Self::Debian = self {
             // The crates that use unstable features. A list rather than "1":
             // with "1" aya-build would compile `core` itself.
-            variables.push(("RUSTC_BOOTSTRAP", "aya_ebpf,dns_ebpf".to_owned()));
+            variables.push(("RUSTC_BOOTSTRAP", "aya_ebpf,dns_ebpf".into()));
         }
         let path = env::var_os("PATH").unwrap_or_default();
         let path = env::join_paths(cache_bin().into_iter().chain(env::split_paths(&path)));
         if let Ok(path) = path {
-            variables.push(("PATH", path.to_string_lossy().into_owned()));
+            variables.push(("PATH", path));
         }
         for (name, value) in variables {
             // SAFETY: the build script has one thread.
             unsafe { env::set_var(name, value) };
         }
+        Ok(())
     }
 
     /// Returns the same in aya-build's terms.
