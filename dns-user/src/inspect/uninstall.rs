@@ -44,8 +44,10 @@ pub fn uninstall(arguments: &UninstallArguments) -> Result<()> {
     } else {
         let interface = Some(LocalInterface { name: arguments.interface_name.clone() });
         let addresses = LocalAddresses { ips, interface };
-        runtime.block_on(addresses.remove())?;
-        format!("removed {} local addresses", addresses.ips.len())
+        match runtime.block_on(addresses.remove())? {
+            1 => "removed 1 local address".to_owned(),
+            count => format!("removed {count} local addresses"),
+        }
     };
     print(&format!("removed {links} links, the maps{table}; {addresses}\n"))?;
     if arguments.stay { runtime.block_on(terminated()) } else { Ok(()) }

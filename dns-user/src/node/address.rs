@@ -61,8 +61,9 @@ impl LocalAddresses {
     }
 
     /// Takes away what [`Self::place`] made: the dummy link, or the addresses on `lo`.
-    pub async fn remove(&self) -> Result<()> {
-        let Some(interface) = &self.interface else { return Ok(()) };
+    /// Returns how many of the addresses were there.
+    pub async fn remove(&self) -> Result<usize> {
+        let Some(interface) = &self.interface else { return Ok(0) };
         let netlink = Netlink::open()?;
         remove(&netlink.handle, &self.ips, interface).await
     }
@@ -258,14 +259,17 @@ async fn add(handle: &Handle, ip: IpAddr, carrier: &Carrier) -> Result<()> {
     Ok(())
 }
 
-async fn remove(handle: &Handle, ips: &[IpAddr], interface: &LocalInterface) -> Result<()> {
+async fn remove(handle: &Handle, ips: &[IpAddr], interface: &LocalInterface) -> Result<usize> {
     if let Some(link) = link_named(handle, &interface.name).await?
         && is_dummy(&link)
     {
-        let removed = handle.link().del(link.header.index).execute().await;
-        return removed.with_context(|| format!("cannot remove the link {}", interface.name));
+        let ifindex = link.header.index;
+        let held = holders(handle, ips).await?.keys().filter(|(_, it)| *it == ifindex).count();
+        let removed = handle.link().del(ifindex).execute().await;
+        removed.with_context(|| format!("cannot remove the link {}", interface.name))?;
+        return Ok(held);
     }
-    let Some(loopback) = link_named(handle, LOOPBACK).await? else { return Ok(()) };
+    let Some(loopback) = link_named(handle, LOOPBACK).await? else { return Ok(0) };
     let mut addresses = handle.address().get().execute();
     let mut found = Vec::new();
     while let Some(message) = addresses.try_next().await.context("cannot list the addresses")? {
@@ -274,11 +278,12 @@ async fn remove(handle: &Handle, ips: &[IpAddr], interface: &LocalInterface) -> 
             found.push(message);
         }
     }
+    let held = found.len();
     for message in found {
         let removed = handle.address().del(message).execute().await;
         removed.with_context(|| format!("cannot remove a local address from {LOOPBACK}"))?;
     }
-    Ok(())
+    Ok(held)
 }
 
 /// The link that carries the addresses.
