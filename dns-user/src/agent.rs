@@ -31,7 +31,7 @@ use crate::{
     forward::{CachingForwarder, Forwarder, Schedule},
     health::{DatapathState, FallThroughState, Health},
     http, lease, memory,
-    metrics::Metrics,
+    metrics::{HeartbeatMetrics, Metrics},
     node::{
         address::LocalAddresses,
         fall_through::{self, FallThrough, table::Addresses},
@@ -53,12 +53,12 @@ const EVENTS_MAX: usize = 1024;
 const THREADS: usize = 2;
 /// How long a stopping agent waits for responses from upstream.
 const GRACE: Duration = Duration::from_secs(4);
+/// How long it waits for those who ask about itself.
+const HTTP_GRACE: Duration = Duration::from_secs(1);
 /// How long it goes on answering until the one that takes over answers.
 const HANDOVER: Duration = Duration::from_secs(20);
 /// How often the latter looks whether it does.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Age of the lease from which on the agent counts as hung.
-const LEASE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs the agent until SIGTERM or SIGINT, after which everything that is
 /// pinned goes on, or until one of its parts fails.
@@ -164,6 +164,9 @@ impl Tasks {
         if timeout(GRACE, served).await.is_err() {
             warn!("queries still wait for upstream; stopping all the same");
         }
+        let told = async { while self.http.join_next().await.is_some() {} };
+        // A client that does not read is not waited for.
+        drop(timeout(HTTP_GRACE, told).await);
         Ok(())
     }
 }
@@ -185,7 +188,7 @@ async fn start(config: Config, tasks: &mut Tasks) -> Result<()> {
     addresses.place().await?;
     let state = State::new(config.cluster_domain.clone());
     let cluster = Arc::clone(state.cluster());
-    let health = Arc::new(Health::new(LEASE_LIMIT));
+    let health = Arc::new(Health::new(lease::SILENT_AFTER));
     let sources = Arc::new(SourceCounters::default());
     let own = config.own_addresses();
     let first = own.first().copied().context("no address to answer for")?;
@@ -194,10 +197,12 @@ async fn start(config: Config, tasks: &mut Tasks) -> Result<()> {
     let metrics = Arc::new(metrics);
     // Ports that may be taken come before anything that others would notice.
     let listener = http::bind(config.health_listen, "--health-listen")?;
-    tasks.http.spawn(http::serve(listener, http::health_routes(Arc::clone(&health))));
+    let routes = http::health_routes(Arc::clone(&health));
+    tasks.http.spawn(http::serve(listener, routes, tasks.leaving.subscribe()));
     let Turn { lock, next } = take_turn(&config, &health).await?;
     let listener = http::bind(config.metrics_listen, "--metrics-listen")?;
-    tasks.http.spawn(http::serve(listener, http::metrics_routes(Arc::clone(&metrics))));
+    let routes = http::metrics_routes(Arc::clone(&metrics));
+    tasks.http.spawn(http::serve(listener, routes, tasks.leaving.subscribe()));
     let datapath = load_datapath(&config, lock)?;
     let first_list = match &datapath {
         Some(datapath) => match datapath.loaded.answers.serial()? {
@@ -227,6 +232,7 @@ async fn start(config: Config, tasks: &mut Tasks) -> Result<()> {
     let responder =
         Responder::new(cluster, Arc::new(misses), Arc::clone(&metrics), heartbeat.sources()?);
     serve(tasks, &config, responder, &health)?;
+    let heartbeat = (heartbeat, metrics.heartbeat());
     keep_node(tasks, &config, addresses, heartbeat, fall_through, &health)?;
     let tasks = &mut tasks.keeping;
     let (store, scope, remarks) = match datapath {
@@ -261,6 +267,7 @@ async fn start(config: Config, tasks: &mut Tasks) -> Result<()> {
         cache,
         pods,
         health,
+        programming: metrics.programming(),
         filled,
     };
     tasks.spawn(pipeline.run(received));
@@ -275,7 +282,7 @@ fn keep_node(
     tasks: &mut Tasks,
     config: &Config,
     addresses: LocalAddresses,
-    heartbeat: Heartbeat,
+    (heartbeat, counts): (Heartbeat, HeartbeatMetrics),
     endpoints: watch::Receiver<Arc<[SocketAddr]>>,
     health: &Arc<Health>,
 ) -> Result<()> {
@@ -291,7 +298,7 @@ fn keep_node(
         let fall_through = FallThrough::new(addresses, endpoints, Arc::clone(health));
         tasks.keeping.spawn(fall_through.keep());
     }
-    tasks.node.spawn(heartbeat.run(Arc::clone(health)));
+    tasks.node.spawn(heartbeat.run(Arc::clone(health), counts));
     Ok(())
 }
 

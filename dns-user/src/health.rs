@@ -53,8 +53,8 @@ struct State {
     lease_renewed_at: Option<Instant>,
     /// Another agent answers, and this one takes over when it ends.
     stands_by: bool,
-    /// When the pipeline last showed a sign of life.
-    pipeline_seen_at: Instant,
+    /// Until when the pipeline is to show the next sign of life.
+    pipeline_due_at: Instant,
     /// Names whose last change the kernel has not taken.
     names_owed: usize,
     /// Why the local addresses are not in place.
@@ -70,11 +70,14 @@ struct State {
     answered_at: BTreeMap<(IpAddr, Transport), Instant>,
 }
 
-/// How long the pipeline may be silent: it shows a sign of life every second.
-const PIPELINE_LIMIT: Duration = Duration::from_secs(10);
-/// How long a socket may owe the agent itself an answer: it is asked every second
-/// or more often.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// How long the pipeline may be silent: it shows signs of life more often.
+const PIPELINE_LIMIT: Duration = Duration::from_secs(1);
+/// The same while it begins, or works on what concerns all names.
+const LONG_WORK: Duration = Duration::from_secs(10);
+/// For how long it is more likely late, on a busy node, than hung.
+const LATE: Duration = Duration::from_secs(9);
+/// How long ago a socket may have answered the agent: it is asked more often.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 impl Health {
     /// Returns the state at start: nothing is there yet. The agent is hung when
@@ -88,7 +91,7 @@ impl Health {
                 datapath: DatapathState::Pending,
                 lease_renewed_at: None,
                 stands_by: false,
-                pipeline_seen_at: Instant::now(),
+                pipeline_due_at: Instant::now() + LONG_WORK,
                 names_owed: 0,
                 address_trouble: None,
                 addresses_restored: 0,
@@ -120,7 +123,7 @@ impl Health {
     pub fn set_stands_by(&self, stands_by: bool) {
         let mut state = self.state();
         state.stands_by = stands_by;
-        state.pipeline_seen_at = Instant::now();
+        state.pipeline_due_at = Instant::now() + LONG_WORK;
     }
 
     /// Notes that the datapath's lease was renewed just now.
@@ -128,10 +131,15 @@ impl Health {
         self.state().lease_renewed_at = Some(Instant::now());
     }
 
+    /// Notes that the pipeline begins something that may take longer than usual.
+    pub fn expect_long_work(&self) {
+        self.state().pipeline_due_at = Instant::now() + LONG_WORK;
+    }
+
     /// Notes that the pipeline works, and how many names the kernel has not taken.
     pub fn see_pipeline(&self, names_owed: usize) {
         let mut state = self.state();
-        state.pipeline_seen_at = Instant::now();
+        state.pipeline_due_at = Instant::now() + PIPELINE_LIMIT;
         state.names_owed = names_owed;
     }
 
@@ -197,10 +205,16 @@ impl Health {
         self.state().answered_at.insert((ip, transport), Instant::now());
     }
 
-    /// Says whether the pipeline has shown a sign of life of late.
+    /// Says whether the pipeline works, or is merely late: nothing is given up before.
     pub fn is_pipeline_alive(&self) -> bool {
+        self.pipeline_lateness().is_none_or(|late| late < LATE)
+    }
+
+    /// Returns for how long the pipeline has owed a sign of life, if it does.
+    fn pipeline_lateness(&self) -> Option<Duration> {
         let state = self.state();
-        state.stands_by || state.pipeline_seen_at.elapsed() < PIPELINE_LIMIT
+        let late = Instant::now().checked_duration_since(state.pipeline_due_at);
+        late.filter(|_| !state.stands_by)
     }
 
     /// Returns the number of names whose last change the kernel has not taken.
@@ -220,7 +234,7 @@ impl Health {
 
     /// Returns a sentence that says why the agent does not work, if so.
     pub fn trouble(&self) -> Option<String> {
-        if !self.is_pipeline_alive() {
+        if self.pipeline_lateness().is_some() {
             return Some("events are not worked off: the agent hangs".to_owned());
         }
         if let Some(trouble) = self.address_trouble().or_else(|| self.silent_socket()) {
@@ -229,10 +243,10 @@ impl Health {
         let age = self.lease_age()?;
         (age > self.lease_limit).then(|| {
             format!(
-                "the datapath's lease was renewed {} s ago, which should be at most {} s: the \
+                "the datapath's lease was renewed {:.1} s ago, which should be at most {:.1} s: the \
                  agent hangs",
-                age.as_secs(),
-                self.lease_limit.as_secs()
+                age.as_secs_f64(),
+                self.lease_limit.as_secs_f64()
             )
         })
     }
@@ -242,8 +256,8 @@ impl Health {
         let state = self.state();
         let mut answers = state.answered_at.iter();
         let ((ip, transport), at) = answers.find(|(_, at)| at.elapsed() > ANSWER_LIMIT)?;
-        let seconds = at.elapsed().as_secs();
-        Some(format!("{ip} has not answered over {transport} for {seconds} s: the agent hangs"))
+        let seconds = at.elapsed().as_secs_f64();
+        Some(format!("{ip} has not answered over {transport} for {seconds:.1} s: the agent hangs"))
     }
 
     /// Returns what is missing until everything works; nothing when it does, or
@@ -298,7 +312,7 @@ mod tests {
         let health = Health::new(Duration::from_secs(10));
         health.set_stands_by(true);
         assert!(health.missing().is_empty());
-        health.state().pipeline_seen_at = Instant::now().checked_sub(PIPELINE_LIMIT).unwrap();
+        health.state().pipeline_due_at = Instant::now();
         assert_eq!(health.trouble(), None, "the pipeline has not begun");
         health.set_stands_by(false);
         assert_eq!(health.missing().len(), 3);
@@ -313,6 +327,34 @@ mod tests {
         assert_eq!(health.trouble(), None);
         health.state().lease_renewed_at = Instant::now().checked_sub(Duration::from_secs(42));
         let trouble = health.trouble().expect("too old");
-        assert!(trouble.contains("renewed 42 s ago"), "{trouble}");
+        assert!(trouble.contains("renewed 42.0 s ago"), "{trouble}");
+    }
+
+    #[test]
+    fn late_at_first_and_then_hung() {
+        let health = Health::new(Duration::from_secs(10));
+        let late_by = |time: Duration| {
+            health.state().pipeline_due_at = Instant::now().checked_sub(time).unwrap();
+            (health.trouble().is_some(), health.is_pipeline_alive())
+        };
+        assert_eq!(late_by(Duration::ZERO), (true, true), "said at once");
+        assert_eq!(late_by(LATE), (true, false));
+        health.expect_long_work();
+        assert!(health.state().pipeline_due_at > Instant::now() + PIPELINE_LIMIT);
+        health.see_pipeline(0);
+        assert!(health.state().pipeline_due_at <= Instant::now() + PIPELINE_LIMIT);
+        assert_eq!(health.trouble(), None);
+    }
+
+    #[test]
+    fn hung_when_a_socket_falls_silent() {
+        let health = Health::new(Duration::from_secs(10));
+        let ip = IpAddr::from([169, 254, 25, 10]);
+        health.see_answer(ip, Transport::Udp);
+        assert_eq!(health.trouble(), None);
+        let long_ago = Instant::now().checked_sub(2 * ANSWER_LIMIT).unwrap();
+        health.state().answered_at.insert((ip, Transport::Udp), long_ago);
+        let trouble = health.trouble().expect("silent");
+        assert_eq!(trouble, "169.254.25.10 has not answered over UDP for 2.0 s: the agent hangs");
     }
 }

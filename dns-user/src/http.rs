@@ -10,15 +10,19 @@ use anyhow::{Context as _, Result};
 use axum::{
     Router,
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse as _, Response},
     routing::get,
 };
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::watch,
+};
 
 use crate::{
     health::Health,
-    metrics::{CONTENT_TYPE, Metrics},
+    metrics::{Exposition, Metrics},
+    server::told,
 };
 
 /// Connections that the kernel completes while none is accepted.
@@ -61,14 +65,23 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves `routes` until the listener fails; dropping the future ends it.
-pub async fn serve(listener: TcpListener, routes: Router) -> Result<()> {
-    axum::serve(listener, routes).await.context("the HTTP server ended")
+/// Serves `routes` until the listener fails, or until `leaving` becomes true and what
+/// came before is answered.
+pub async fn serve(
+    listener: TcpListener,
+    routes: Router,
+    mut leaving: watch::Receiver<bool>,
+) -> Result<()> {
+    let served = axum::serve(listener, routes);
+    let served = served.with_graceful_shutdown(async move { told(&mut leaving).await });
+    served.await.context("the HTTP server ended")
 }
 
-async fn show_metrics(State(metrics): State<Arc<Metrics>>) -> Response {
-    match metrics.encode() {
-        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+async fn show_metrics(State(metrics): State<Arc<Metrics>>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let format = Exposition::accepted(accept);
+    match metrics.encode(format) {
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}")).into_response(),
     }
 }
@@ -116,7 +129,8 @@ mod tests {
     fn spawn(routes: Router) -> (SocketAddr, tokio::task::JoinHandle<Result<()>>) {
         let listener = bind((Ipv4Addr::LOCALHOST, 0).into(), "--health-listen").unwrap();
         let address = listener.local_addr().unwrap();
-        (address, tokio::spawn(serve(listener, routes)))
+        let (_, leaving) = watch::channel(false);
+        (address, tokio::spawn(serve(listener, routes, leaving)))
     }
 
     #[tokio::test]
@@ -149,7 +163,7 @@ mod tests {
             Metrics::new(cluster, health, Arc::default(), (Ipv4Addr::LOCALHOST, 53).into());
         let (address, server) = spawn(metrics_routes(Arc::new(metrics)));
         let text = get_text(address, "/metrics").await;
-        assert!(text.contains("content-type: application/openmetrics-text"), "{text}");
+        assert!(text.contains("content-type: text/plain; version=0.0.4"), "{text}");
         assert!(text.contains("nodedns_synced 0\n"), "{text}");
         server.abort();
     }

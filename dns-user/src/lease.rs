@@ -13,12 +13,21 @@ use tracing::error;
 use crate::{clock::monotonic_ns, datapath::maps::LeaseMap, health::Health};
 
 /// How often the lease is renewed.
-const RENEW_EVERY: Duration = Duration::from_secs(1);
+const RENEW_EVERY: Duration = Duration::from_millis(250);
+/// Age of the lease from which on the agent counts as silent: so that it is told
+/// within a second.
+pub const SILENT_AFTER: Duration = Duration::from_millis(900);
 /// How long the agent is taken for alive after a renewal: some renewals may be
 /// late on a busy node.
 const ALIVE_FOR: Duration = Duration::from_secs(4);
 
-/// Renews the lease every second, from when the kernel's answers are up to date
+/// Returns how long ago the lease was renewed.
+pub fn age(lease: Lease, now_ns: u64) -> Duration {
+    let renewed = Duration::from_nanos(lease.alive_until_ns).saturating_sub(ALIVE_FOR);
+    Duration::from_nanos(now_ns).saturating_sub(renewed)
+}
+
+/// Renews the lease again and again, from when the kernel's answers are up to date
 /// and for as long as the pipeline that keeps them so goes on.
 pub async fn keep(
     mut map: LeaseMap,

@@ -4,7 +4,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, PoisonError},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::{Context as _, Result};
@@ -25,7 +25,8 @@ use crate::{
     datapath::{maps::KernelAnswers, remarks::Remarks},
     health::Health,
     memory,
-    objects::Event,
+    metrics::{ProgrammingMetrics, ServiceLabel},
+    objects::{Event, Kind, Object, ObjectName, ServiceKind},
     scope::Scope,
     source::PodReceiver,
     state::State,
@@ -35,6 +36,8 @@ use crate::{
 
 /// How often changes that failed may be tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// How often the pipeline shows a sign of life when nothing happens.
+const LIVE_EVERY: Duration = Duration::from_millis(250);
 
 /// Events about Pods that wait; the source waits when it is full.
 const POD_EVENTS_MAX: usize = 256;
@@ -65,6 +68,8 @@ pub struct Pipeline {
     pub pods: watch::Sender<Option<PodReceiver>>,
     /// Where signs of life are shown.
     pub health: Arc<Health>,
+    /// Counts of how long changes take.
+    pub programming: ProgrammingMetrics,
     /// Becomes true once every kind has been listed and the maps are filled.
     pub filled: watch::Sender<bool>,
 }
@@ -74,6 +79,8 @@ impl Pipeline {
     pub async fn run(mut self, mut events: Receiver<Event>) -> Result<()> {
         let mut retries = interval(RETRY_EVERY);
         retries.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut life = interval(LIVE_EVERY);
+        life.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pods = None;
         loop {
             select! {
@@ -93,13 +100,18 @@ impl Pipeline {
                     self.follow_scope();
                 }
                 _ = retries.tick() => self.retry(),
+                _ = life.tick() => {}
             }
             self.health.see_pipeline(self.store.as_ref().map_or(0, Store::owed));
         }
     }
 
-    fn apply(&mut self, event: Event) -> Result<()> {
+    fn apply(&mut self, mut event: Event) -> Result<()> {
         let began = Instant::now();
+        if concerns_all(&event) {
+            self.health.expect_long_work();
+        }
+        let change = take_change(&mut event);
         let corefiles = self.state.corefiles_read();
         let changes = self.state.apply(event, unix_s()?);
         if self.state.corefiles_read() != corefiles {
@@ -117,12 +129,27 @@ impl Pipeline {
         } else {
             self.fill()?;
         }
+        if let Some((service, changed_at)) = change {
+            self.count_change(&service, changed_at);
+        }
         self.follow_scope();
         self.say();
         if !changes.is_empty() {
             debug!(changes = changes.len(), took = ?began.elapsed(), "answers changed");
         }
         Ok(())
+    }
+
+    /// Counts how long it took until a change of endpoints is answered. With clocks
+    /// that differ a change may be in the future.
+    fn count_change(&self, service: &ObjectName, changed_at: SystemTime) {
+        let cluster = self.state.cluster().read().unwrap_or_else(PoisonError::into_inner);
+        let Some(service) = cluster.index.service(service) else { return };
+        let label = match service.kind {
+            ServiceKind::Headless => ServiceLabel::Headless,
+            ServiceKind::ClusterIp(_) | ServiceKind::ExternalName(_) => ServiceLabel::ClusterIp,
+        };
+        self.programming.observe(label, changed_at.elapsed().unwrap_or_default());
     }
 
     /// Fills the maps for the first time.
@@ -234,6 +261,36 @@ impl Pipeline {
             }
             is_new
         });
+    }
+}
+
+/// Whether an event may change the answer to every name.
+fn concerns_all(event: &Event) -> bool {
+    match event {
+        Event::Listed(..) => true,
+        Event::Apply(object) => matches!(object.kind(), Kind::ConfigMap | Kind::Namespace),
+        Event::Delete(kind, _) => matches!(kind, Kind::ConfigMap | Kind::Namespace),
+    }
+}
+
+/// Takes out when the changes happened that are told of; returns that of a single
+/// slice, with its Service. Lists tell of old ones.
+fn take_change(event: &mut Event) -> Option<(ObjectName, SystemTime)> {
+    let take = |object: &mut Object| match object {
+        Object::EndpointSlice(slice) => {
+            slice.changed_at.take().map(|changed_at| (slice.service_name(), changed_at))
+        }
+        _ => None,
+    };
+    match event {
+        Event::Apply(object) => take(object),
+        Event::Listed(_, objects) => {
+            for object in objects {
+                take(object);
+            }
+            None
+        }
+        Event::Delete(..) => None,
     }
 }
 

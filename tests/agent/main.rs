@@ -10,5 +10,6 @@
 mod deploy;
 mod follows;
 mod lifecycle;
+mod metrics;
 mod rig;
 mod survives;

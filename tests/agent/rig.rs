@@ -19,7 +19,7 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(6);
 pub struct Rig<'node> {
     pub agent: Agent<'node>,
     pub cluster: Cluster<'node>,
-    _pod: Pod,
+    pub pod: Pod,
     client: UdpClient,
     pub maps: PinnedMaps,
 }
@@ -34,7 +34,7 @@ impl<'node> Rig<'node> {
         let server = (LOCAL_IP, 53).into();
         let client = UdpClient::new(pod.namespace(), server).expect("a socket in the pod");
         let maps = PinnedMaps::open(&Pins::new(agent.pin_dir())).expect("the agent's maps");
-        Self { agent, cluster, _pod: pod, client, maps }
+        Self { agent, cluster, pod, client, maps }
     }
 
     /// Asks from the pod.

@@ -29,5 +29,6 @@ mod offloads;
 mod opted_out;
 mod pinned;
 mod raw;
+mod reported;
 mod rig;
 mod takeover;

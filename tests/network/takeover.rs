@@ -1,10 +1,20 @@
 //! One agent after another, while a pod asks what the kernel answers and what only
 //! an agent does.
 
-use std::time::Duration;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
 
 use harness::{
     agent::Agent,
+    http,
+    node::LOCAL_IP,
     packet::query::{Query, qtype},
     steady::{Question, Report, Steady},
 };
@@ -43,11 +53,49 @@ fn assert_nothing_lost(report: &Report) {
     assert_eq!((lost, wrong, again), (0, 0, 0), "{report}");
 }
 
+/// Asks for metrics and health again and again.
+struct Scrapes {
+    stop: Arc<AtomicBool>,
+    /// How many were answered, and what became of the others.
+    thread: JoinHandle<(u32, Vec<String>)>,
+}
+
+impl Scrapes {
+    fn start(rig: &Rig) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (namespace, stopped) = (rig.node.namespace().share(), Arc::clone(&stop));
+        let thread = thread::spawn(move || {
+            let (mut answered, mut failed) = (0, Vec::new());
+            while !stopped.load(Ordering::Relaxed) {
+                for (port, path) in [(9253, "/metrics"), (9254, "/health")] {
+                    let server = SocketAddr::new(LOCAL_IP.into(), port);
+                    match http::get(&namespace, server, path, SOON) {
+                        Ok(response) if response.status == 200 => answered += 1,
+                        other => failed.push(format!("{path}: {other:?}")),
+                    }
+                }
+            }
+            (answered, failed)
+        });
+        Self { stop, thread }
+    }
+
+    #[track_caller]
+    fn assert_none_failed(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let (answered, failed) = self.thread.join().expect("a thread that asks");
+        println!("{answered} requests for metrics and health were answered");
+        assert!(answered > 100, "{answered}");
+        assert!(failed.is_empty(), "{failed:?}");
+    }
+}
+
 #[test]
 fn an_agent_that_stands_by_takes_over_without_a_loss() {
     let Some(rig) = rig("takeover", &[]) else { return };
     let old = rig.start(&[]);
     let steady = start(&rig);
+    let scrapes = Scrapes::start(&rig);
     let new = old.successor();
     wait_until_it_says(&new, "standing by");
     assert!(new.is_ready(), "else nobody would end the old one");
@@ -59,6 +107,7 @@ fn an_agent_that_stands_by_takes_over_without_a_loss() {
     assert!(old.process().output().contains("another agent takes over"));
     steady.go_on(A_WHILE);
     assert_nothing_lost(&steady.finish());
+    scrapes.assert_none_failed();
     assert!(new.is_ready());
     assert_eq!(new.status()["lease"]["agent_alive"], true);
 }

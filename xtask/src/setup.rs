@@ -61,6 +61,7 @@ const NETWORK: &[Package] = &[
 const CLUSTER: &[Package] = &[
     Package { name: "etcd-server", program: "etcd" },
     Package { name: "busybox-static", program: "busybox" },
+    Package { name: "prometheus", program: "prometheus" },
 ];
 
 const NODES_PROGRAMS: &[Package] = &[

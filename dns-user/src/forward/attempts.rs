@@ -81,7 +81,12 @@ impl Forwarder {
         let known = upstreams.wait_for(|servers| !servers.is_empty());
         // Too late, or never any more: `choose` finds nobody then.
         drop(timeout_at(deadline, known).await);
-        self.choose(&[])
+        let first = self.choose(&[]);
+        if first.is_some_and(|endpoint| self.failing.contains(endpoint)) {
+            // One that has not failed would have been preferred.
+            self.metrics.count_all_failing();
+        }
+        first
     }
 
     async fn attempt(
@@ -91,30 +96,41 @@ impl Forwarder {
         transport: Transport,
         wanted: Wanted,
     ) -> (SocketAddr, io::Result<Vec<u8>>) {
-        if transport == Transport::Tcp {
-            return (endpoint, exchange_tcp(&self.connections, endpoint, query).await);
+        let start = Instant::now();
+        let result = self.exchange(endpoint, query, transport, wanted).await;
+        if let Some(header) = result.as_ref().ok().and_then(|response| Header::parse(response)) {
+            self.metrics.count_response(endpoint, header.rcode(), start.elapsed());
         }
-        let response = match exchange_udp(endpoint, query).await {
-            Ok(Datagram::Response(response)) => response,
-            Ok(Datagram::Respelled) => {
-                return (endpoint, exchange_tcp(&self.connections, endpoint, query).await);
-            }
-            Err(error) => return (endpoint, Err(error)),
+        (endpoint, result)
+    }
+
+    async fn exchange(
+        &self,
+        endpoint: SocketAddr,
+        query: &[u8],
+        transport: Transport,
+        wanted: Wanted,
+    ) -> io::Result<Vec<u8>> {
+        let over_tcp = || exchange_tcp(&self.connections, endpoint, query);
+        if transport == Transport::Tcp {
+            return over_tcp().await;
+        }
+        self.metrics.count_opened(endpoint, Transport::Udp);
+        let response = match exchange_udp(endpoint, query).await? {
+            Datagram::Response(response) => response,
+            Datagram::Respelled => return over_tcp().await,
         };
         if wanted == Wanted::AsIs || !is_truncated(&response) {
-            return (endpoint, Ok(response));
+            return Ok(response);
         }
-        match timeout(WHOLE_LIMIT, exchange_tcp(&self.connections, endpoint, query)).await {
-            Ok(Ok(whole)) => (endpoint, Ok(whole)),
-            // Part of it is better than nothing.
-            Ok(Err(_)) | Err(_) => (endpoint, Ok(response)),
-        }
+        // Part of it is better than nothing.
+        Ok(timeout(WHOLE_LIMIT, over_tcp()).await.ok().and_then(Result::ok).unwrap_or(response))
     }
 
     /// Chooses whom to ask, `asked` having been asked already.
     fn choose(&self, asked: &[SocketAddr]) -> Option<SocketAddr> {
         let upstreams = Arc::clone(&self.upstreams.borrow());
-        self.metrics.set_endpoints(upstreams.len());
+        self.metrics.set_endpoints(&upstreams);
         let others = upstreams.iter().copied().filter(|upstream| !is_own(*upstream, &self.own));
         choice::choose(others, asked, &self.failing)
     }

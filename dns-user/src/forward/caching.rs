@@ -88,7 +88,8 @@ impl CachingForwarder {
         match self.cache.get(&query.key(), now) {
             Some(Found::Fresh { entry, ttl_s, is_due }) => {
                 self.metrics.count_hit(labels, entry.kind());
-                if is_due && query.may_be_kept() && self.renew(&entry, || self.join(query)) {
+                if is_due && query.may_be_kept() && self.renew(&entry, || self.join(query, labels))
+                {
                     self.metrics.count_prefetch(labels);
                 }
                 Some(answer(query, &entry, ttl_s, Provenance::Cache))
@@ -121,9 +122,9 @@ impl CachingForwarder {
         let waiting = self.forwarder.wait();
         let said = match (waiting, &stale) {
             (Err(overload), _) => Err(overload),
-            (Ok(_waiting), None) => self.join(query).await,
+            (Ok(_waiting), None) => self.join(query, labels).await,
             (Ok(_waiting), Some(entry)) => {
-                let flight = self.join(query);
+                let flight = self.join(query, labels);
                 // It goes on when the client has had its old response.
                 self.renew(entry, || flight.clone());
                 let in_time = timeout(STALE_AFTER, flight).await;
@@ -151,13 +152,19 @@ impl CachingForwarder {
     }
 
     /// Asks, unless an equal query waits already.
-    fn join(self: &Arc<Self>, query: &Elsewhere) -> Flight<Outcome> {
+    fn join(self: &Arc<Self>, query: &Elsewhere, labels: &CacheLabels) -> Flight<Outcome> {
         let message = query.upstream_query();
         let key = (query.transport(), Box::from(message.get(2..).unwrap_or_default()));
         self.flights.join(key, || {
             let (cache, forwarder) = (Arc::clone(&self.cache), Arc::clone(&self.forwarder));
-            let query = query.clone();
-            async move { ask(&cache, &forwarder, &query, &message).await }
+            let (query, metrics, labels) = (query.clone(), self.metrics.clone(), labels.clone());
+            async move {
+                let said = ask(&cache, &forwarder, &query, &message).await;
+                if matches!(said, Ok(Said::AsIs(_))) {
+                    metrics.count_drop(&labels);
+                }
+                said
+            }
         })
     }
 

@@ -11,19 +11,43 @@ use std::{
 
 use tokio::net::TcpStream;
 
+use crate::{answers::Transport, metrics::UpstreamMetrics};
+
 /// How long one may idle: half of what CoreDNS allows.
 const IDLE: Duration = Duration::from_secs(5);
 /// Most that idle for one endpoint.
 const IDLE_MAX: usize = 16;
 
 /// Connections that idle, the latest last.
-#[derive(Debug, Default)]
-pub(super) struct Connections(Mutex<HashMap<SocketAddr, Vec<(TcpStream, Instant)>>>);
+#[derive(Debug)]
+pub(super) struct Connections {
+    idle: Mutex<HashMap<SocketAddr, Vec<(TcpStream, Instant)>>>,
+    metrics: UpstreamMetrics,
+}
 
 impl Connections {
-    /// Takes one that is open still, as far as is known here.
+    /// Starts without any.
+    pub(super) fn new(metrics: UpstreamMetrics) -> Self {
+        Self { idle: Mutex::default(), metrics }
+    }
+
+    /// Takes one that idles and is open still, as far as is known here.
     pub(super) fn take(&self, endpoint: SocketAddr) -> Option<TcpStream> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = self.take_idle(endpoint)?;
+        self.metrics.count_reused(endpoint, Transport::Tcp);
+        Some(taken)
+    }
+
+    /// Opens one.
+    pub(super) async fn open(&self, endpoint: SocketAddr) -> io::Result<TcpStream> {
+        self.metrics.count_opened(endpoint, Transport::Tcp);
+        let stream = TcpStream::connect(endpoint).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    fn take_idle(&self, endpoint: SocketAddr) -> Option<TcpStream> {
+        let mut all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let (stream, since) = all.get_mut(&endpoint)?.pop()?;
         // What comes without a query, an end included, is nothing to build on.
         let is_quiet = || {
@@ -35,7 +59,7 @@ impl Connections {
 
     /// Keeps one whose last query has been answered in full.
     pub(super) fn put(&self, endpoint: SocketAddr, stream: TcpStream) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, idle| {
             idle.retain(|(_, since)| since.elapsed() < IDLE);
             !idle.is_empty()
@@ -62,7 +86,7 @@ mod tests {
     async fn only_open_and_quiet_ones_are_used_again() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let endpoint = listener.local_addr().unwrap();
-        let connections = Connections::default();
+        let connections = Connections::new(UpstreamMetrics::default());
         assert!(connections.take(endpoint).is_none());
         let pair = async || {
             let stream = TcpStream::connect(endpoint).await.unwrap();

@@ -67,8 +67,7 @@ pub(super) async fn exchange_tcp(
     {
         return Ok(response);
     }
-    let stream = TcpStream::connect(endpoint).await?;
-    stream.set_nodelay(true)?;
+    let stream = connections.open(endpoint).await?;
     exchange_over(connections, endpoint, stream, query).await
 }
 

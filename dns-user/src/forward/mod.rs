@@ -119,7 +119,7 @@ impl Forwarder {
             own,
             schedule,
             failing: Failing::default(),
-            connections: Connections::default(),
+            connections: Connections::new(metrics.clone()),
             in_flight: Semaphore::new(IN_FLIGHT_MAX),
             flights: Arc::default(),
             metrics,

@@ -20,6 +20,7 @@ use crate::{
         maps::{Count, PinnedMaps},
         pins::Pins,
     },
+    lease,
     node::{
         address::LocalAddresses,
         fall_through::kernel::{Found, Kernel},
@@ -54,7 +55,7 @@ struct ZoneStatus {
 
 #[derive(Debug, Serialize)]
 struct LeaseStatus {
-    /// An agent has renewed the lease within its time.
+    /// An agent has renewed the lease of late.
     agent_alive: bool,
     /// For how long names are still answered, in seconds; negative when no longer.
     serves_for_s: i64,
@@ -132,7 +133,7 @@ fn read(pins: &Pins) -> Result<Status> {
         kept: maps.cache.entries()?.len(),
         remarks: maps.remarks.all()?,
         lease: LeaseStatus {
-            agent_alive: lease.alive_until_ns > now_ns,
+            agent_alive: lease::age(lease, now_ns) < lease::SILENT_AFTER,
             serves_for_s: i64::try_from(serves_for_ns.div_euclid(1_000_000_000))
                 .unwrap_or(i64::MAX),
         },

@@ -1,7 +1,7 @@
 //! Reading names and records of a message (RFC 1035 4.1.3, 4.1.4), with the
 //! bounds of CoreDNS's library. Untrusted octets: every access is checked.
 
-use super::{LABEL_MAX, NAME_MAX, u16_at};
+use super::{HEADER, Header, LABEL_MAX, NAME_MAX, Question, TYPE_OPT, u16_at};
 
 /// Most pointers that the library follows in one name.
 const POINTERS_MAX: usize = 126;
@@ -56,6 +56,25 @@ impl<'m> RawRecord<'m> {
     }
 }
 
+/// Says whether a query with one question has an OPT with the DO bit (RFC 6891
+/// 6.1.4). False when it cannot be read.
+pub(crate) fn wants_dnssec(query: &[u8]) -> bool {
+    const DO: u8 = 0x80;
+    let Some(header) = Header::parse(query).filter(|it| it.questions == 1) else { return false };
+    let Some(question) = Question::parse(query) else { return false };
+    let records = [header.answers, header.authorities, header.additionals].map(u32::from);
+    let mut at = HEADER + question.octets.len();
+    for _ in 0..records.iter().sum() {
+        let Some(record) = RawRecord::read(query, at) else { return false };
+        let [_, _, flags, _] = record.ttl;
+        if record.record_type == TYPE_OPT {
+            return flags & DO != 0;
+        }
+        at = record.end();
+    }
+    false
+}
+
 /// Reads the name at `at`; returns it without pointers, and where what follows it
 /// starts. None when it is broken, too long or cut off.
 pub(crate) fn read_name(message: &[u8], mut at: usize) -> Option<(Vec<u8>, usize)> {
@@ -93,7 +112,7 @@ pub(crate) fn read_name(message: &[u8], mut at: usize) -> Option<(Vec<u8>, usize
 
 #[cfg(test)]
 mod tests {
-    use super::{RawRecord, read_name};
+    use super::{RawRecord, read_name, wants_dnssec};
 
     /// Name, message, where to read; the name and where it ends.
     type Case<'a> = (&'a str, &'a [u8], usize, Option<(&'a [u8], usize)>);
@@ -138,6 +157,28 @@ mod tests {
         assert_eq!(record.rdata_name().unwrap(), b"\x01a\0");
         for length in 0..message.len() {
             assert!(RawRecord::read(&message[..length], 0).is_none(), "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn the_do_bit_is_found() {
+        let query = |counts: &[u8], rest: &[u8]| {
+            [b"\x12\x34\x01\0", counts, b"\x01a\0\0\x01\0\x01", rest].concat()
+        };
+        let [plain, with_do] = [b"\0\0\x29\x04\xd0\0\0\0\0\0\0", b"\0\0\x29\x04\xd0\0\0\x80\0\0\0"];
+        let other = b"\xc0\x0c\0\x01\0\x01\0\0\x80\0\0\x04\x0a\0\0\x01";
+        let (one, two) = (b"\0\x01\0\0\0\0\0\x01", b"\0\x01\0\0\0\0\0\x02");
+        for (case, message, expect) in [
+            ("no OPT", query(b"\0\x01\0\0\0\0\0\0", b""), false),
+            ("OPT without", query(one, plain), false),
+            ("OPT with", query(one, with_do), true),
+            ("behind another record", query(two, &[&other[..], with_do].concat()), true),
+            ("another record", query(one, other), false),
+            ("cut off", query(one, &with_do[..10]), false),
+            ("no question", query(b"\0\0\0\0\0\0\0\x01", with_do), false),
+            ("empty", Vec::new(), false),
+        ] {
+            assert_eq!(wants_dnssec(&message), expect, "{case}");
         }
     }
 }

@@ -55,6 +55,7 @@ pub struct CacheMetrics {
     stale: Family<CacheLabels, Counter>,
     entries: Family<TypeLabels, Gauge>,
     evictions: Family<TypeLabels, Counter>,
+    drops: Family<CacheLabels, Counter>,
 }
 
 impl CacheMetrics {
@@ -95,6 +96,11 @@ impl CacheMetrics {
             "Entries given up for want of room",
             self.evictions.clone(),
         );
+        registry.register(
+            "coredns_cache_drops",
+            "Responses that cannot be kept because they cannot be read",
+            self.drops.clone(),
+        );
     }
 
     /// Counts a query.
@@ -131,6 +137,11 @@ impl CacheMetrics {
     /// Counts a query that is answered with an old entry.
     pub(crate) fn count_stale(&self, labels: &CacheLabels) {
         self.stale.get_or_create(labels).inc();
+    }
+
+    /// Counts a response that cannot be read.
+    pub(crate) fn count_drop(&self, labels: &CacheLabels) {
+        self.drops.get_or_create(labels).inc();
     }
 
     /// Brings up to date what the cache itself knows; all servers have the one cache.

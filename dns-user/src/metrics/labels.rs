@@ -44,20 +44,15 @@ pub(super) fn type_label(qtype: u16) -> &'static str {
     }
 }
 
+/// The values of `rcode`: of those of the header's four bits that have a name, by
+/// their number, then of all others.
+pub(super) const RCODES: [&str; 12] = [
+    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET",
+    "NXRRSET", "NOTAUTH", "NOTZONE", "other",
+];
+
 /// Returns the value of `rcode`, of the header's four bits.
 pub(super) fn rcode_label(rcode: u16) -> &'static str {
-    match rcode {
-        0 => "NOERROR",
-        1 => "FORMERR",
-        2 => "SERVFAIL",
-        3 => "NXDOMAIN",
-        4 => "NOTIMP",
-        5 => "REFUSED",
-        6 => "YXDOMAIN",
-        7 => "YXRRSET",
-        8 => "NXRRSET",
-        9 => "NOTAUTH",
-        10 => "NOTZONE",
-        _ => "other",
-    }
+    let [named @ .., other] = RCODES;
+    named.get(usize::from(rcode)).copied().unwrap_or(other)
 }

@@ -5,9 +5,12 @@
 //! to CoreDNS's counters.
 
 mod cache;
+mod exposition;
+mod histogram;
 mod labels;
 mod node;
 mod process;
+mod programming;
 mod traffic;
 mod upstream;
 
@@ -35,7 +38,7 @@ use crate::{
     health::Health,
     message::{
         Header, NOERROR, NXDOMAIN, Question, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_PTR, TYPE_SOA,
-        TYPE_SRV, TYPE_TXT,
+        TYPE_SRV, TYPE_TXT, sections::wants_dnssec,
     },
     objects::Kind,
     source::SourceCounters,
@@ -45,11 +48,11 @@ use process::ProcessMetrics;
 use traffic::Traffic;
 
 pub use cache::{CacheLabels, CacheMetrics};
+pub use exposition::Exposition;
+pub use node::HeartbeatMetrics;
+pub use programming::{ProgrammingMetrics, ServiceLabel};
 pub use traffic::{Plugin, ServerLabels};
 pub use upstream::{InFlight, UpstreamMetrics};
-
-/// Media type of [`Metrics::encode`].
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Reads the datapath's counters.
 pub type DatapathCounters = Box<dyn Fn() -> Vec<Count> + Send + Sync>;
@@ -93,6 +96,8 @@ pub struct Metrics {
     node: NodeMetrics,
     process: ProcessMetrics,
     upstream: UpstreamMetrics,
+    programming: ProgrammingMetrics,
+    heartbeat: HeartbeatMetrics,
     kept: OnceLock<Arc<Cache>>,
     cache: CacheMetrics,
     objects_skipped: Family<KindLabels, Counter>,
@@ -102,6 +107,7 @@ pub struct Metrics {
     names_owed: Gauge,
     synced: Gauge,
     lease_age: Gauge<f64, AtomicU64>,
+    sync_age: Gauge<f64, AtomicU64>,
 }
 
 impl fmt::Debug for Metrics {
@@ -129,6 +135,10 @@ impl Metrics {
         upstream.register(&mut registry);
         let cache = CacheMetrics::default();
         cache.register(&mut registry);
+        let programming = ProgrammingMetrics::default();
+        programming.register(&mut registry);
+        let heartbeat = HeartbeatMetrics::default();
+        heartbeat.register(&mut registry);
         let metrics = Self {
             cluster,
             health,
@@ -141,6 +151,8 @@ impl Metrics {
             node,
             process,
             upstream,
+            programming,
+            heartbeat,
             kept: OnceLock::new(),
             cache,
             objects_skipped: Family::default(),
@@ -150,6 +162,7 @@ impl Metrics {
             names_owed: Gauge::default(),
             synced: Gauge::default(),
             lease_age: Gauge::default(),
+            sync_age: Gauge::default(),
             registry,
         };
         metrics.register()
@@ -197,6 +210,12 @@ impl Metrics {
             "Time since the datapath's lease was renewed, -1 when it never was",
             self.lease_age.clone(),
         );
+        self.registry.register(
+            "nodedns_last_sync_age_seconds",
+            "Time since the API server was last heard, which says about once a minute that nothing \
+             has changed; -1 before, and without one",
+            self.sync_age.clone(),
+        );
         self
     }
 
@@ -213,6 +232,16 @@ impl Metrics {
     /// Returns the counts of the miss path.
     pub fn upstream(&self) -> UpstreamMetrics {
         self.upstream.clone()
+    }
+
+    /// Returns the counts of how long changes take.
+    pub fn programming(&self) -> ProgrammingMetrics {
+        self.programming.clone()
+    }
+
+    /// Returns the counts of what the agent asks itself.
+    pub fn heartbeat(&self) -> HeartbeatMetrics {
+        self.heartbeat.clone()
     }
 
     /// Says which cache is counted, and returns its counts.
@@ -235,6 +264,8 @@ impl Metrics {
         let labels = ServerLabels { server: Arc::clone(server), zone, view: "" };
         let qtype = question.map(|question| question.qtype);
         self.traffic.count_requests(&labels, arrival, qtype, 1);
+        let (transport, length) = (arrival.transport, octets(query));
+        self.traffic.describe_request(&labels, transport, length, wants_dnssec(query));
         labels
     }
 
@@ -242,21 +273,22 @@ impl Metrics {
     pub fn count_response(
         &self,
         labels: &ServerLabels,
+        transport: Transport,
         response: &[u8],
         plugin: Plugin,
         took: Duration,
     ) {
         let rcode = Header::parse(response).map_or(NOERROR, |header| header.rcode());
         self.traffic.count_responses(labels, rcode, plugin, 1);
-        self.traffic.observe(labels, took);
+        self.traffic.describe_response(labels, transport, octets(response), took);
     }
 
-    /// Returns everything as text, in the format of [`CONTENT_TYPE`].
-    pub fn encode(&self) -> Result<String> {
+    /// Returns everything in a format.
+    pub fn encode(&self, format: Exposition) -> Result<String> {
         self.update();
         let mut encoded = String::new();
         text::encode(&mut encoded, &self.registry).context("cannot encode the metrics")?;
-        Ok(encoded)
+        Ok(format.convert(encoded))
     }
 
     /// Brings up to date what is not counted as it happens.
@@ -281,7 +313,9 @@ impl Metrics {
         }
         let errors = self.sources.watch_errors();
         self.watch_errors.inc_by(errors.saturating_sub(self.watch_errors.get()));
-        self.lease_age.set(self.health.lease_age().map_or(-1.0, |age| age.as_secs_f64()));
+        let seconds = |age: Option<Duration>| age.map_or(-1.0, |age| age.as_secs_f64());
+        self.lease_age.set(seconds(self.health.lease_age()));
+        self.sync_age.set(seconds(self.sources.silence()));
         if let Some(kept) = self.kept.get() {
             self.cache.update(kept, &self.datapath_server);
         }
@@ -309,6 +343,7 @@ impl Metrics {
                 };
                 self.traffic.count_requests(labels, arrival, qtype, new);
                 self.traffic.count_responses(labels, rcode, plugin, new);
+                self.traffic.count_at_once(labels, new);
             }
         }
     }
@@ -328,6 +363,11 @@ impl Metrics {
         let zone = cluster.table.zone.as_ref();
         zone.map_or_else(|| ".".to_owned(), |zone| format!("{}.", zone.name))
     }
+}
+
+/// A message has 65,535 octets at most.
+fn octets(message: &[u8]) -> u32 {
+    message.len().try_into().unwrap_or(u32::MAX)
 }
 
 /// Returns the value of `server` for an address that is answered for.
@@ -409,7 +449,7 @@ mod tests {
         // Since the start, which was at 4, then more, then after the map was made anew.
         for (count, total) in [(14, 10), (19, 15), (2, 17)] {
             kernel.store(count, Ordering::Relaxed);
-            let text = metrics.encode().unwrap();
+            let text = metrics.encode(Exposition::OpenMetrics).unwrap();
             for line in [
                 format!("{A} {total}"),
                 format!("nodedns_datapath_packets_total{{outcome=\"answer_a\"}} {total}"),
@@ -427,7 +467,7 @@ mod tests {
         let set = |corefile: &str| {
             let zones = cluster_zones(Some(corefile), None).unwrap();
             metrics.cluster.write().unwrap().zones = Some(zones);
-            metrics.encode().unwrap()
+            metrics.encode(Exposition::OpenMetrics).unwrap()
         };
         let line = "nodedns_zone_forwarded{zone=\"a.org.\",reason=\"plugin\"} 1\n";
         assert!(set(". {\n kubernetes a.org\n acl\n}").contains(line));
@@ -439,7 +479,7 @@ mod tests {
         let metrics = mk_metrics();
         metrics.sources.count_skipped(Kind::Service);
         metrics.health.set_synced(true);
-        let text = metrics.encode().unwrap();
+        let text = metrics.encode(Exposition::OpenMetrics).unwrap();
         for line in [
             "coredns_build_info{version=\"",
             "nodedns_names 0\n",
@@ -452,6 +492,11 @@ mod tests {
             assert!(text.contains(line), "{line}\nnot in\n{text}");
         }
         metrics.health.renew_lease();
-        assert!(!metrics.encode().unwrap().contains("nodedns_lease_age_seconds -1"));
+        assert!(
+            !metrics
+                .encode(Exposition::OpenMetrics)
+                .unwrap()
+                .contains("nodedns_lease_age_seconds -1")
+        );
     }
 }

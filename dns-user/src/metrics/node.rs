@@ -1,7 +1,13 @@
 //! The agent's place on the node: addresses, and queries that no agent answers.
 
+use std::time::Duration;
+
 use prometheus_client::{
-    metrics::{counter::Counter, gauge::Gauge},
+    metrics::{
+        counter::Counter,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
     registry::Registry,
 };
 
@@ -59,6 +65,45 @@ impl NodeMetrics {
         ];
         for (counter, total) in totals {
             counter.inc_by(total.saturating_sub(counter.get()));
+        }
+    }
+}
+
+/// Counts of what the agent asks itself. Clones count together.
+#[derive(Clone, Debug)]
+pub struct HeartbeatMetrics {
+    durations: Histogram,
+    failures: Counter,
+}
+
+impl Default for HeartbeatMetrics {
+    /// With the bounds of CoreDNS's `health`: 0.25 ms to 2.5 s.
+    fn default() -> Self {
+        let durations = Histogram::new(exponential_buckets(0.00025, 10.0, 5));
+        Self { durations, failures: Counter::default() }
+    }
+}
+
+impl HeartbeatMetrics {
+    /// Makes the counts part of `registry`.
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "coredns_health_request_duration_seconds",
+            "Time of the questions that the agent asks itself, by which /health goes",
+            self.durations.clone(),
+        );
+        registry.register(
+            "coredns_health_request_failures",
+            "Questions that the agent asked itself and did not answer in time",
+            self.failures.clone(),
+        );
+    }
+
+    /// Counts a question that was answered after so long, or not in that time.
+    pub(crate) fn count(&self, is_answered: bool, took: Duration) {
+        self.durations.observe(took.as_secs_f64());
+        if !is_answered {
+            self.failures.inc();
         }
     }
 }

@@ -1,13 +1,25 @@
-//! What the miss path counts.
+//! What the miss path counts, under CoreDNS's names where it has one.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
-use super::labels::transport_label;
+use super::{
+    labels::{RCODES, rcode_label, transport_label},
+    traffic::time_buckets,
+};
 use crate::{answers::Transport, forward::ForwardError};
+
+/// The plugin that asks upstream, in CoreDNS's terms.
+const PROXY_NAME: &str = "forward";
 
 /// How an attempt at one endpoint ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -22,13 +34,58 @@ struct FailureLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResponseLabels {
+    proxy_name: &'static str,
+    to: String,
+    rcode: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConnectionLabels {
+    proxy_name: &'static str,
+    to: String,
+    proto: &'static str,
+}
+
+impl ConnectionLabels {
+    fn new(endpoint: SocketAddr, transport: Transport) -> Self {
+        let proto = transport_label(transport);
+        Self { proxy_name: PROXY_NAME, to: endpoint.to_string(), proto }
+    }
+}
+
 /// Counts of the miss path. Clones count together.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct UpstreamMetrics {
     attempts: Family<AttemptLabels, Counter>,
     failures: Family<FailureLabels, Counter>,
     in_flight: Gauge,
     endpoints: Gauge,
+    durations: Family<ResponseLabels, Histogram>,
+    reused: Family<ConnectionLabels, Counter>,
+    opened: Family<ConnectionLabels, Counter>,
+    all_failing: Counter,
+    rejected: Counter,
+    /// Those that there are labels for.
+    known: Arc<Mutex<Arc<[SocketAddr]>>>,
+}
+
+impl Default for UpstreamMetrics {
+    fn default() -> Self {
+        Self {
+            attempts: Family::default(),
+            failures: Family::default(),
+            in_flight: Gauge::default(),
+            endpoints: Gauge::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(time_buckets())),
+            reused: Family::default(),
+            opened: Family::default(),
+            all_failing: Counter::default(),
+            rejected: Counter::default(),
+            known: Arc::new(Mutex::new(Arc::new([]))),
+        }
+    }
 }
 
 /// A query that waits for upstream; it is counted until this is dropped.
@@ -64,11 +121,74 @@ impl UpstreamMetrics {
             "Upstream endpoints known when the last query was forwarded",
             self.endpoints.clone(),
         );
+        registry.register(
+            "coredns_proxy_request_duration_seconds",
+            "Time from a query to the response of an upstream endpoint",
+            self.durations.clone(),
+        );
+        registry.register(
+            "coredns_proxy_conn_cache_hits",
+            "Connections to an upstream endpoint that were used again",
+            self.reused.clone(),
+        );
+        registry.register(
+            "coredns_proxy_conn_cache_misses",
+            "Connections to an upstream endpoint that were opened; a datagram has its own port",
+            self.opened.clone(),
+        );
+        registry.register(
+            "coredns_forward_healthcheck_broken",
+            "Queries sent to an endpoint that failed of late, as all of them had",
+            self.all_failing.clone(),
+        );
+        registry.register(
+            "coredns_forward_max_concurrent_rejects",
+            "Queries refused because too many waited for upstream",
+            self.rejected.clone(),
+        );
     }
 
-    /// Notes how many endpoints there are.
-    pub(crate) fn set_endpoints(&self, count: usize) {
-        self.endpoints.set(count.try_into().unwrap_or(i64::MAX));
+    /// Notes which endpoints there are. What was counted of others is forgotten.
+    pub(crate) fn set_endpoints(&self, endpoints: &Arc<[SocketAddr]>) {
+        self.endpoints.set(endpoints.len().try_into().unwrap_or(i64::MAX));
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&known, endpoints) {
+            return;
+        }
+        for gone in known.iter().filter(|known| !endpoints.contains(known)) {
+            for rcode in RCODES {
+                let (proxy_name, to) = (PROXY_NAME, gone.to_string());
+                self.durations.remove(&ResponseLabels { proxy_name, to, rcode });
+            }
+            for transport in [Transport::Udp, Transport::Tcp] {
+                let labels = ConnectionLabels::new(*gone, transport);
+                self.reused.remove(&labels);
+                self.opened.remove(&labels);
+            }
+        }
+        *known = Arc::clone(endpoints);
+    }
+
+    /// Counts a response of an endpoint, with this RCODE, that took so long.
+    pub(crate) fn count_response(&self, endpoint: SocketAddr, rcode: u16, took: Duration) {
+        let (to, rcode) = (endpoint.to_string(), rcode_label(rcode));
+        let labels = ResponseLabels { proxy_name: PROXY_NAME, to, rcode };
+        self.durations.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Counts a connection that is used again.
+    pub(crate) fn count_reused(&self, endpoint: SocketAddr, transport: Transport) {
+        self.reused.get_or_create(&ConnectionLabels::new(endpoint, transport)).inc();
+    }
+
+    /// Counts a connection that is opened.
+    pub(crate) fn count_opened(&self, endpoint: SocketAddr, transport: Transport) {
+        self.opened.get_or_create(&ConnectionLabels::new(endpoint, transport)).inc();
+    }
+
+    /// Counts a query for which there are only endpoints that failed of late.
+    pub(crate) fn count_all_failing(&self) {
+        self.all_failing.inc();
     }
 
     /// Counts attempts that ended with `result`.
@@ -81,7 +201,10 @@ impl UpstreamMetrics {
     pub(crate) fn count_failure(&self, error: ForwardError) {
         let reason = match error {
             ForwardError::NoEndpoints => "no_endpoints",
-            ForwardError::Overload => "overload",
+            ForwardError::Overload => {
+                self.rejected.inc();
+                "overload"
+            }
             ForwardError::NoResponse => "no_response",
         };
         self.failures.get_or_create(&FailureLabels { reason }).inc();

@@ -8,11 +8,12 @@ use std::{
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use dns_ebpf::PROBE_PRIORITY;
+use futures::future::join_all;
 use rand::seq::SliceRandom as _;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::{
@@ -22,12 +23,15 @@ use tokio::{
 };
 use tracing::debug;
 
-use crate::{answers::Transport, config::DNS_PORT, health::Health, message::HEADER};
+use crate::{
+    answers::Transport, config::DNS_PORT, health::Health, message::HEADER,
+    metrics::HeartbeatMetrics,
+};
 
 /// How often each UDP socket is asked.
 const ASK_EVERY: Duration = Duration::from_millis(250);
 /// In how many turns each TCP socket is asked once.
-const TCP_TURNS: u32 = 4;
+const TCP_TURNS: u32 = 2;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Ports to ask from, which no service has been assigned (IANA) and no client gets
@@ -69,7 +73,7 @@ impl Heartbeat {
     }
 
     /// Asks, while the pipeline works, and notes the answers in `health`.
-    pub async fn run(mut self, health: Arc<Health>) -> Result<()> {
+    pub async fn run(mut self, health: Arc<Health>, counts: HeartbeatMetrics) -> Result<()> {
         let mut turns = interval(ASK_EVERY);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for turn in (0..TCP_TURNS).cycle() {
@@ -77,9 +81,8 @@ impl Heartbeat {
             if !health.is_pipeline_alive() {
                 continue;
             }
-            for probe in &mut self.probes {
-                probe.ask(turn == 0, &health).await;
-            }
+            // At once, so that a silent one does not hold up the others.
+            join_all(self.probes.iter_mut().map(|it| it.ask(turn == 0, &health, &counts))).await;
         }
         Ok(())
     }
@@ -97,26 +100,23 @@ impl Probe {
         Ok(Self { server, udp, source, tcp_answers: true })
     }
 
-    async fn ask(&mut self, also_tcp: bool, health: &Health) {
+    async fn ask(&mut self, also_tcp: bool, health: &Health, counts: &HeartbeatMetrics) {
         let ip = self.server.ip();
+        let note = |result: Result<()>, transport, start: Instant| {
+            counts.count(result.is_ok(), start.elapsed());
+            match &result {
+                Ok(()) => health.see_answer(ip, transport),
+                Err(reason) => debug!("{reason:#}"),
+            }
+            result.is_ok()
+        };
         if also_tcp {
-            self.tcp_answers = match self.ask_tcp().await {
-                Ok(()) => {
-                    health.see_answer(ip, Transport::Tcp);
-                    true
-                }
-                Err(reason) => {
-                    debug!("{reason:#}");
-                    false
-                }
-            };
+            let start = Instant::now();
+            self.tcp_answers = note(self.ask_tcp().await, Transport::Tcp, start);
         }
-        if !self.tcp_answers {
-            return;
-        }
-        match self.ask_udp().await {
-            Ok(()) => health.see_answer(ip, Transport::Udp),
-            Err(reason) => debug!("{reason:#}"),
+        if self.tcp_answers {
+            let start = Instant::now();
+            note(self.ask_udp().await, Transport::Udp, start);
         }
     }
 

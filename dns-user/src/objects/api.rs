@@ -19,11 +19,14 @@ pub(super) struct Metadata {
     pub(super) deletion_timestamp: Option<IgnoredAny>,
 }
 
-/// The one annotation that is read.
+/// The annotations that are read.
 #[derive(Debug, Deserialize)]
 pub(super) struct Annotations {
     #[serde(rename = "nodedns.io/datapath")]
     pub(super) datapath: Option<String>,
+    /// Of an EndpointSlice: when what led to its last change happened (RFC 3339).
+    #[serde(rename = "endpoints.kubernetes.io/last-change-trigger-time")]
+    pub(super) changed_at: Option<String>,
 }
 
 impl Metadata {

@@ -48,6 +48,7 @@ pub(crate) fn mk_slice(name: &str, service: &str, addresses: &str) -> Object {
         ports: vec![mk_port()],
         endpoints: addresses.map(endpoint).collect(),
         labels: Labels::default(),
+        changed_at: None,
     })
 }
 

@@ -1,6 +1,9 @@
 //! From the API's EndpointSlice.
 
+use std::time::SystemTime;
+
 use anyhow::{Result, ensure};
+use k8s_openapi::jiff::Timestamp;
 
 use super::{
     Endpoint, EndpointSlice, Labels, Port, api, check_port_text, is_label, parse_ip,
@@ -19,6 +22,7 @@ impl EndpointSlice {
             return Ok(None);
         }
         let is_ip = object.address_type.as_deref() != Some("FQDN");
+        let changed_at = changed_at(&object.metadata);
         let endpoints = object.endpoints.filter(|_| is_ip).unwrap_or_default();
         let ready = endpoints.into_iter().filter(is_ready);
         Ok(Some(Self {
@@ -28,8 +32,15 @@ impl EndpointSlice {
             ports: object.ports.into_iter().flatten().map(convert_port).collect::<Result<_>>()?,
             endpoints: ready.map(convert_endpoint).collect::<Result<_>>()?,
             labels,
+            changed_at,
         }))
     }
+}
+
+/// None when it is not said, or not as it should be.
+fn changed_at(metadata: &api::Metadata) -> Option<SystemTime> {
+    let time: Timestamp = metadata.annotations.as_ref()?.changed_at.as_deref()?.parse().ok()?;
+    Some(time.into())
 }
 
 /// Whether an endpoint counts: one that does not say is ready.
@@ -66,6 +77,8 @@ fn convert_port(port: api::EndpointPort) -> Result<Port> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use serde_json::{Value, json};
 
     use super::{
@@ -169,6 +182,26 @@ mod tests {
         for (fields, expect) in cases {
             let error = convert(fields).expect_err(expect);
             assert!(error.starts_with(expect), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_time_of_a_change_is_read_if_it_can_be() {
+        for (time, expect_ms) in [
+            ("2026-01-02T03:04:05.678Z", Some(1_767_323_045_678)),
+            ("2026-01-02T04:04:05.678901234+01:00", Some(1_767_323_045_678)),
+            ("yesterday", None),
+        ] {
+            let json = json!({"addressType": "IPv4", "metadata": {
+                "namespace": "prod",
+                "name": "web-x",
+                "labels": {"kubernetes.io/service-name": "web"},
+                "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": time},
+            }});
+            let object = Object::from_json(Kind::EndpointSlice, json).unwrap();
+            let Some(Object::EndpointSlice(slice)) = object else { panic!("{object:?}") };
+            let since_epoch = slice.changed_at.map(|at| at.duration_since(UNIX_EPOCH).unwrap());
+            assert_eq!(since_epoch.map(|it| it.as_millis()), expect_ms, "{time}");
         }
     }
 }

@@ -15,7 +15,7 @@ mod pod;
 mod service;
 mod unusable;
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, time::SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use serde::de::DeserializeOwned;
@@ -183,6 +183,9 @@ pub struct EndpointSlice {
     pub endpoints: Vec<Endpoint>,
     /// Its labels.
     pub labels: Labels,
+    /// When that happened of which the change to this tells. It decides no answer, and
+    /// is taken out before the slice is kept.
+    pub changed_at: Option<SystemTime>,
 }
 
 impl EndpointSlice {

@@ -14,3 +14,4 @@ mod udp;
 
 pub use responder::Responder;
 pub use sockets::{Sockets, is_shared};
+pub(crate) use udp::told;

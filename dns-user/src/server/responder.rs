@@ -164,9 +164,10 @@ impl Responder {
     }
 
     fn count(&self, query: Undecided, response: Vec<u8>, plugin: Plugin) -> Vec<u8> {
-        let Undecided { labels, started_at, .. } = query;
+        let Undecided { labels, transport, started_at, .. } = query;
         if let Some(labels) = labels {
-            self.metrics.count_response(&labels, &response, plugin, started_at.elapsed());
+            let took = started_at.elapsed();
+            self.metrics.count_response(&labels, transport, &response, plugin, took);
         }
         response
     }

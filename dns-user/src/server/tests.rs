@@ -21,7 +21,7 @@ use crate::{
     cache::{Cache, Limits},
     forward::{CachingForwarder, Forwarder, Schedule},
     health::Health,
-    metrics::Metrics,
+    metrics::{Exposition, Metrics},
     objects::{
         Event, Kind,
         builders::{mk_config_map, mk_external_name, mk_namespace, mk_service, mk_slice},
@@ -159,7 +159,7 @@ async fn datagrams_are_answered_or_forwarded() {
     upstream.send_to(&respond(&query), from).await.unwrap();
     assert_eq!(receive(&client).await.0, expect_response(&large));
 
-    let text = rig.metrics.encode().unwrap();
+    let text = rig.metrics.encode(Exposition::OpenMetrics).unwrap();
     let server = format!("server=\"dns://{}\",zone=\"test.\",view=\"\"", rig.udp);
     for line in [
         format!("coredns_dns_requests_total{{{server},proto=\"udp\",family=\"1\",type=\"A\"}} 3"),
@@ -208,7 +208,7 @@ async fn names_outside_are_kept_and_no_others() {
     send_message(&mut stream, &lower).await;
     assert_eq!(receive_message(&mut stream).await, second);
 
-    let text = rig.metrics.encode().unwrap();
+    let text = rig.metrics.encode(Exposition::OpenMetrics).unwrap();
     let labels = |address: SocketAddr, r#type: &str| {
         format!("{{server=\"dns://{address}\",{type}zones=\".\",view=\"\"}}")
     };
@@ -250,7 +250,7 @@ async fn nobody_upstream_is_servfail() {
     let mut stream = TcpStream::connect(rig.tcp).await.unwrap();
     send_message(&mut stream, MISS).await;
     assert_eq!(receive_message(&mut stream).await[..4], *b"\x56\x78\x81\x02");
-    let text = rig.metrics.encode().unwrap();
+    let text = rig.metrics.encode(Exposition::OpenMetrics).unwrap();
     assert!(text.contains("nodedns_upstream_failures_total{reason=\"no_endpoints\"} 2"), "{text}");
     assert!(text.contains("rcode=\"SERVFAIL\",plugin=\"\"} 1"), "{text}");
 }

@@ -83,7 +83,7 @@ pub(super) async fn serve(
 }
 
 /// Waits until `leaving` is true; for ever when nobody can say so any more.
-pub(super) async fn told(leaving: &mut watch::Receiver<bool>) {
+pub(crate) async fn told(leaving: &mut watch::Receiver<bool>) {
     if leaving.wait_for(|leaving| *leaving).await.is_err() {
         std::future::pending::<()>().await;
     }

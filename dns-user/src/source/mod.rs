@@ -4,7 +4,13 @@
 pub mod directory;
 pub mod kubernetes;
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use tokio::sync::{mpsc::Sender, watch};
@@ -95,7 +101,21 @@ impl PodReceiver {
     }
 }
 
-/// What went wrong at a source so far, for the metrics.
+/// When the API server was last heard. Clones are of the same.
+#[derive(Clone, Debug, Default)]
+struct Heard(Arc<Mutex<Option<Instant>>>);
+
+impl Heard {
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn age(&self) -> Option<Duration> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
+    }
+}
+
+/// How a source is doing, for the metrics.
 #[derive(Debug, Default)]
 pub struct SourceCounters {
     namespaces: AtomicU64,
@@ -105,6 +125,7 @@ pub struct SourceCounters {
     pods: AtomicU64,
     watch_errors: AtomicU64,
     unusable_files: AtomicU64,
+    heard: Heard,
 }
 
 impl SourceCounters {
@@ -121,6 +142,12 @@ impl SourceCounters {
     /// Returns how many times a manifest file was found unusable.
     pub fn unusable_files(&self) -> u64 {
         self.unusable_files.load(Relaxed)
+    }
+
+    /// Returns how long ago the API server was heard, if only to say that nothing has
+    /// changed, as it does about once a minute for each kind. None before.
+    pub fn silence(&self) -> Option<Duration> {
+        self.heard.age()
     }
 
     fn skipped_counter(&self, kind: Kind) -> &AtomicU64 {

@@ -118,6 +118,7 @@ fn mk_object(rng: &mut StdRng) -> Object {
                 endpoints: (0..rng.random_range(0..4)).map(|_| endpoint(rng)).collect(),
                 ports: mk_ports(rng),
                 labels: mk_labels(rng),
+                changed_at: None,
             })
         }
     }

@@ -5,10 +5,13 @@ mod arrived;
 use std::{path::Path, pin::pin, time::Duration};
 
 use anyhow::{Context as _, Result};
+use axum::http::Response;
 use futures::StreamExt as _;
+use http_body_util::BodyExt as _;
 use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use kube::{
     Api, Client, Config, Error,
+    client::{ClientBuilder, DynBody},
     config::{KubeConfigOptions, Kubeconfig},
     runtime::{
         WatchStreamExt as _,
@@ -16,10 +19,11 @@ use kube::{
     },
 };
 use tokio::{sync::mpsc::Sender, time::timeout};
+use tower::util::MapResponseLayer;
 use tracing::{debug, info, warn};
 
 use self::arrived::{Arrived, Watched};
-use super::{FirstList, NodePods, PodReceiver, PodsWanted, SourceCounters, Wanted};
+use super::{FirstList, Heard, NodePods, PodReceiver, PodsWanted, SourceCounters, Wanted};
 use crate::objects::{Event, Object, ObjectName};
 
 /// How long the API server may be silent until its connection counts as dead: it
@@ -47,7 +51,7 @@ pub async fn run(
     };
     let mut back_off = watcher::DefaultBackoff::default();
     while !events.is_closed() {
-        match connect(given.clone()).await {
+        match connect(given.clone(), counters.heard.clone()).await {
             Ok(client) => {
                 // Boxed, for it is some 17 KB large.
                 Box::pin(watch_all(&client, first_list, config_map, &events, pods, counters)).await;
@@ -73,8 +77,9 @@ async fn load(path: &Path) -> Result<Config> {
 }
 
 /// Makes a client of the given settings, else of the Pod's service account, else
-/// of what stands in the usual places. It does not talk to the API server yet.
-async fn connect(given: Option<Config>) -> Result<Client> {
+/// of what stands in the usual places. It does not talk to the API server yet; when
+/// it does, `heard` is told of whatever comes back.
+async fn connect(given: Option<Config>, heard: Heard) -> Result<Client> {
     let mut config = match given.map_or_else(Config::incluster, Ok) {
         Ok(config) => config,
         Err(error) => {
@@ -84,7 +89,16 @@ async fn connect(given: Option<Config>) -> Result<Client> {
     };
     config.read_timeout = Some(SILENCE_MAX);
     info!(server = %config.cluster_url, "watching the API server");
-    Ok(Client::try_from(config)?)
+    let listen = MapResponseLayer::new(move |response: Response<Box<DynBody>>| {
+        let heard = heard.clone();
+        response.map(|body| {
+            body.map_frame(move |frame| {
+                heard.note();
+                frame
+            })
+        })
+    });
+    Ok(ClientBuilder::try_from(config)?.with_layer(&listen).build())
 }
 
 /// Watches every kind until the receiver is gone.
