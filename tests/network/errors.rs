@@ -220,7 +220,7 @@ fn a_name_that_is_not_there() {
     assert_fails(
         &mut dump("nosuch.shop.svc.cluster.local"),
         1,
-        &["is neither in NAMES nor in ANSWERS"],
+        &["is neither in NAMES nor in ANSWERS nor in CACHE"],
     );
     let text = run_ok(&mut dump("WEB.shop.svc.cluster.local."));
     assert!(text.contains("web.shop.svc.cluster.local. 30 IN A 10.96.1.1\n"), "{text}");

@@ -10,6 +10,7 @@ use harness::{
     wait::{pause, wait_until},
 };
 use hickory_proto::op::ResponseCode;
+use serde_json::json;
 
 use crate::rig::{Rig, SERVER, SOON, once, rig};
 
@@ -73,6 +74,18 @@ fn the_second_time_the_kernel_answers() {
         }
         assert_eq!(rig.upstream.udp_queries(), asked + 1, "{query:?}");
     }
+    let dump = agent.dump();
+    let kept: Vec<_> = dump["kept"].as_array().expect("what is kept").iter().collect();
+    assert_eq!(kept.len(), cases.len(), "{dump:#}");
+    let a = kept.iter().find(|it| it["name"] == NAME && it["type"] == "A").expect("the address");
+    let record = a["answers"][0].as_str().expect("a record");
+    assert!(record.starts_with("www.example.com. ") && record.ends_with(" IN A 192.0.2.80"), "{a}");
+    assert!(a["given_for_s"].as_u64().is_some_and(|s| (15..=27).contains(&s)), "{a}");
+    let denied = kept.iter().filter(|it| it["authorities"][0].as_str().is_some());
+    assert!(
+        denied.clone().count() >= 3 && denied.clone().all(|it| it["answers"] == json!([])),
+        "{dump:#}"
+    );
     // What makes it another question, or needs more than the kernel does.
     let plain = Query::new(NAME, qtype::A);
     let dnssec = Edns { dnssec_ok: true, ..Edns::default() };

@@ -10,11 +10,13 @@ use dns_user::datapath::encode;
 use harness::{
     agent::Agent,
     client::{UdpClient, ask},
+    kernel,
     packet::query::{Query, qtype},
     process::run_ok,
     tools,
     wait::wait_until,
 };
+use serde_json::Value;
 
 use crate::rig::{SERVER, SOON, once, rig};
 
@@ -186,4 +188,25 @@ fn bpftool_shows_names_as_text() {
         assert!(settings.contains(part), "{part} is not in\n{settings}");
     }
     assert!(dump("LEASE").contains("\"serve_until_ns\": "));
+}
+
+/// What `dump` says of the memory of CACHE, against what the kernel says (since Linux 6.4).
+#[test]
+fn the_cache_takes_what_dump_says() {
+    let Some(rig) = rig("cache-octets", &["bpftool"]) else { return };
+    if kernel::version() < (6, 4) {
+        return;
+    }
+    let agent = rig.start(&[]);
+    let mut bpftool = rig.node.command(tools::expect("bpftool"));
+    bpftool.args(["-j", "map", "show", "pinned"]).arg(agent.pins().map(maps::CACHE));
+    let map: Value = serde_json::from_str(&run_ok(&mut bpftool)).expect("bpftool's JSON");
+    let taken = map["bytes_memlock"].as_u64().expect("the map's memory");
+    let dump = agent.dump();
+    let number = |name: &str| dump[name].as_u64().expect("a number");
+    let said = number("octets_per_kept") * number("room_for_kept");
+    assert!(
+        said <= taken && taken - said < said / 100,
+        "{said} octets, and the kernel says {taken}"
+    );
 }

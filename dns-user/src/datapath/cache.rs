@@ -11,6 +11,10 @@ use dns_ebpf::layout::{
 use super::{encode, maps::allow_absent};
 use crate::message::Question;
 
+/// Octets that an entry of CACHE takes in the kernel: an element of header, key and value,
+/// and its share of the bucket's array. All are taken at once.
+pub const OCTETS_PER_ENTRY: usize = 48 + size_of::<NameKey>() + size_of::<KeptAnswer>() + 16;
+
 /// What an entry of CACHE is found by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KeptKey {

@@ -269,9 +269,9 @@ fn octets_of<const OCTETS: usize>(name: &str, body: &[u8]) -> Option<[Text; OCTE
     Some(octets)
 }
 
-/// Returns the answer that a value of ANSWERS or `LARGE_ANSWERS` holds; None when it
-/// is none.
-pub fn stored_answer<const OCTETS: usize>(value: &Rendered<OCTETS>) -> Option<Answer> {
+/// Returns the answer that a value of ANSWERS, `LARGE_ANSWERS` or CACHE holds; None when
+/// it is none.
+pub fn stored_answer<const OCTETS: usize, More>(value: &Rendered<OCTETS, More>) -> Option<Answer> {
     let name = text_to_string(value.octets.get(1..)?);
     let start = usize::try_from(body_start(name.len() as u64 + 2)).ok()?;
     let body = value.octets.get(start..start + usize::from(value.body_length))?;
