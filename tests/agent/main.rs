@@ -11,5 +11,6 @@ mod deploy;
 mod follows;
 mod lifecycle;
 mod metrics;
+mod opted_out;
 mod rig;
 mod survives;

@@ -27,10 +27,17 @@ pub struct Rig<'node> {
 impl<'node> Rig<'node> {
     /// Starts everything on `node`.
     pub fn start(node: &'node Node) -> Self {
+        Self::start_with(node, &[])
+    }
+
+    /// The same, with more arguments for the agent.
+    pub fn start_with(node: &'node Node, arguments: &[&str]) -> Self {
         let cluster = Cluster::start(node);
         let pod = node.add_pod("pod");
         let flags = cluster.agent_flags();
-        let agent = Agent::start(node, &flags.each_ref().map(String::as_str));
+        let flags = flags.iter().map(String::as_str);
+        let flags: Vec<_> = flags.chain(arguments.iter().copied()).collect();
+        let agent = Agent::start(node, &flags);
         let server = (LOCAL_IP, 53).into();
         let client = UdpClient::new(pod.namespace(), server).expect("a socket in the pod");
         let maps = PinnedMaps::open(&Pins::new(agent.pin_dir())).expect("the agent's maps");

@@ -8,7 +8,10 @@ use std::{
     ops::RangeInclusive,
 };
 
-use aya::{TestRun as _, TestRunOptions, programs::Program};
+use aya::{
+    TestRun as _, TestRunOptions,
+    programs::{Program, Xdp, XdpMode},
+};
 use dns_ebpf::{
     answer::{Buffer, Maps, answer},
     layout::{
@@ -357,10 +360,23 @@ impl Kernel {
         program.info().expect("Linux tells about it").verified_instruction_count()
     }
 
-    /// Returns the counters that are not zero.
+    /// Attaches the XDP program in the driver of a link of this thread's network
+    /// namespace, for as long as it lives.
+    pub fn attach_native(&mut self, link: &str) {
+        let program = self.loaded.program_mut(self.program).expect("it is loaded");
+        let program: &mut Xdp = program.try_into().expect("it is for XDP");
+        program.attach(link, XdpMode::Driver).expect("the driver takes it");
+    }
+
+    /// Returns the counters that are not zero, of both families together.
     pub fn counters(&self) -> HashMap<Outcome, u64> {
-        let counted = self.loaded.counters.read().expect("COUNTERS is readable").into_iter();
-        counted.filter(|it| it.packets != 0).map(|it| (it.outcome, it.packets)).collect()
+        let mut counters = HashMap::new();
+        for count in self.loaded.counters.read().expect("COUNTERS is readable") {
+            if count.packets != 0 {
+                *counters.entry(count.outcome).or_default() += count.packets;
+            }
+        }
+        counters
     }
 
     /// Returns the verdicts for what is answered and for what is passed on.

@@ -25,6 +25,7 @@ mod links;
 mod load;
 mod loopback;
 mod modes;
+mod native;
 mod offloads;
 mod opted_out;
 mod pinned;

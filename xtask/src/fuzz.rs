@@ -31,7 +31,9 @@ pub(crate) fn run(target: Option<&str>, seconds: u32, keep: bool) -> Result<()> 
         let kept = format!("tests/corpus/{target}");
         let found = format!("target/fuzz/found/{target}");
         fs::create_dir_all(workspace::root().join(&found))?;
-        let mut fuzz = cargo_fuzz(target)?;
+        // First, so that what does not compile is not taken for a finding.
+        run::shown(&mut cargo_fuzz("build", target)?, LIMIT)?;
+        let mut fuzz = cargo_fuzz("run", target)?;
         fuzz.args([&found, &kept]).arg("--");
         fuzz.arg(format!("-artifact_prefix={kept}/"));
         fuzz.arg(format!("-max_total_time={seconds}")).arg(format!("-max_len={INPUT_MAX}"));
@@ -40,16 +42,16 @@ pub(crate) fn run(target: Option<&str>, seconds: u32, keep: bool) -> Result<()> 
             eprintln!("{target}: {error:#}; the input is in {kept}");
             failed.push(target);
         } else if keep {
-            run::shown(cargo_fuzz(target)?.args([&kept, &found, "--", "-merge=1"]), LIMIT)?;
+            run::shown(cargo_fuzz("run", target)?.args([&kept, &found, "--", "-merge=1"]), LIMIT)?;
         }
     }
     ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())
 }
 
-fn cargo_fuzz(target: &str) -> Result<Command> {
+fn cargo_fuzz(verb: &str, target: &str) -> Result<Command> {
     let mut command = workspace::command("rustup")?;
-    command.args(["run", "nightly", "cargo", "fuzz", "run", "--fuzz-dir", "tests/fuzz"]);
+    command.args(["run", "nightly", "cargo", "fuzz", verb, "--fuzz-dir", "tests/fuzz"]);
     command.args(["--target-dir", "target/fuzz", target]);
     command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO").env_remove("RUSTC");
     Ok(command)
