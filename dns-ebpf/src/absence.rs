@@ -22,9 +22,10 @@ use crate::{
 /// Labels that are looked at; names with more are the agent's.
 const LABELS_MAX: u64 = 16;
 
-/// Says whether a name of `length` octets ends with the octets of the zone's name.
+/// Says whether a name of `length` octets ends as the zone's name does, in the last
+/// 32 octets of a longer one.
 #[inline(always)]
-pub fn ends_with(packet: Packet, length: u64, zone: &Zone) -> bool {
+pub fn may_be_in(packet: Packet, length: u64, zone: &Zone) -> bool {
     // The octets of the header stand before those of a short name.
     let Some(end) = packet.span_at::<NAME>(length) else { return false };
     let differs = |word: u64, suffix: u64, mask: u64| (fold(word) ^ suffix) & mask;
@@ -49,7 +50,7 @@ pub struct Labels {
 }
 
 /// Finds the labels left of the zone, which begins at `zone_start`. None when it
-/// does not begin at a label, or with more than 16 labels.
+/// does not begin at a label, or with 16 labels and more.
 #[inline(always)]
 pub fn labels(packet: Packet, zone_start: u64) -> Option<Labels> {
     let mut starts = 0u64;

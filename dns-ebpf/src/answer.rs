@@ -7,7 +7,6 @@
 use crate::{
     absence::{self, Judgement},
     layout::{
-        ZONES_MAX,
         client::ClientAddress,
         epoch,
         key::{self, NameKey, Seed},
@@ -45,7 +44,7 @@ pub trait Maps<'a>: Copy {
     /// Returns the seed of the keys.
     fn seed(self) -> Seed;
     /// Returns the time on the clock of [`Lease`].
-    fn now_ns(self) -> u64;
+    fn now_ns(self, settings: &Settings) -> u64;
     /// Returns the lease.
     fn lease(self) -> Option<Lease>;
     /// Returns [`epoch::Epoch::changes`], read between the look-ups before and
@@ -66,8 +65,8 @@ pub trait Maps<'a>: Copy {
     fn scratch(self) -> Option<*mut Scratch>;
     /// Says whether the client is in `OPTED_OUT`.
     fn has_opted_out(self, client: &ClientAddress) -> bool;
-    /// Returns the zone with that index.
-    fn zone(self, index: u32) -> Option<&'a Zone>;
+    /// Returns the cluster's zone.
+    fn zone(self) -> Option<&'a Zone>;
 }
 
 /// A query that was answered in place.
@@ -111,7 +110,7 @@ pub fn answer<'a, B: Buffer, M: Maps<'a>>(
     }
     let datagram = frame::read(buffer.packet(), settings)?;
     Some(
-        reply(buffer, datagram, maps)
+        reply(buffer, datagram, settings, maps)
             .map_err(|outcome| PassedUp { outcome, is_v6: datagram.is_v6() }),
     )
 }
@@ -148,11 +147,13 @@ fn opted_out<'a, B: Buffer, M: Maps<'a>>(buffer: B, maps: M) -> Client {
 fn reply<'a, B: Buffer, M: Maps<'a>>(
     buffer: B,
     datagram: Datagram,
+    settings: &Settings,
     maps: M,
 ) -> Result<Answered, Outcome> {
     let packet = buffer.packet().skip(datagram.shift);
     let query = query::parse(packet, datagram.length)?;
-    let (plan, zone) = look_up(packet, &query, maps)?;
+    let zone = maps.zone().ok_or(Outcome::Impossible)?;
+    let plan = look_up(packet, &query, settings, zone, maps)?;
     let plan = Plan { outcome: plan.outcome.hidden(query.name_length), ..plan };
     let length = response::length(&query, &plan);
     if !buffer.resize(datagram.shift + DNS + length) {
@@ -173,10 +174,12 @@ fn reply<'a, B: Buffer, M: Maps<'a>>(
 fn look_up<'a, M: Maps<'a>>(
     packet: Packet,
     query: &Query,
+    settings: &Settings,
+    zone: &Zone,
     maps: M,
-) -> Result<(Plan, Option<&'a Zone>), Outcome> {
+) -> Result<Plan, Outcome> {
     let lease = maps.lease().ok_or(Outcome::Impossible)?;
-    let now_ns = maps.now_ns();
+    let now_ns = maps.now_ns(settings);
     if lease.serve_until_ns < now_ns {
         return Err(Outcome::Stale);
     }
@@ -192,26 +195,32 @@ fn look_up<'a, M: Maps<'a>>(
                 let scratch = maps.scratch().ok_or(Outcome::Impossible)?;
                 // SAFETY: nobody else uses it until the packet is done with.
                 let scratch = unsafe { &*scratch };
-                let zone = zone_at(scratch.zone, maps)?;
-                return Ok((plan::plan_rendered(query, scratch, outcome)?, Some(zone)));
+                return if zone.length == 0 {
+                    Err(Outcome::Unsure)
+                } else {
+                    plan::plan_rendered(query, scratch, outcome)
+                };
             }
             Copied::Absent => {}
             Copied::Unsure => return Err(Outcome::Unsure),
             Copied::OddSpelling => return Err(Outcome::OddSpelling),
         }
     }
-    if let Some(entry) = maps.name_entry(&key) {
-        // SAFETY: the pointer came from NAMES.
-        let found = unsafe { lookup::read(entry, &name) }.ok_or(Outcome::Unsure)?;
-        let zone = zone_at(found.zone, maps)?;
-        return Ok((plan::plan(query, &found, zone, || maps.random())?, Some(zone)));
-    }
-    let Some(zone) = zone_of(packet, query, maps) else {
+    // While there is no zone, every name is another's.
+    if zone.length == 0 || !absence::may_be_in(packet, query.name_length, zone) {
         if lease.alive_until_ns < now_ns {
             return Err(Outcome::NotInMap);
         }
-        return Ok((look_up_kept(packet, query, &key, maps)?, None));
-    };
+        return look_up_kept(packet, query, &key, maps);
+    }
+    if let Some(entry) = maps.name_entry(&key) {
+        // SAFETY: the pointer came from NAMES.
+        let found = unsafe { lookup::read(entry, &name) }.ok_or(Outcome::Unsure)?;
+        return plan::plan(query, &found, zone, || maps.random());
+    }
+    if zone.flags & flags::COMPLETE == 0 {
+        return Err(Outcome::NotInMap);
+    }
     if lease.alive_until_ns < now_ns {
         return Err(Outcome::Silent);
     }
@@ -219,7 +228,7 @@ fn look_up<'a, M: Maps<'a>>(
     if !epoch::was_at_rest(changes, maps.changes().ok_or(Outcome::Impossible)?) {
         return Err(Outcome::Changing);
     }
-    Ok((plan::plan_absent(query, zone)?, Some(zone)))
+    plan::plan_absent(query, zone)
 }
 
 /// Plans the reply from CACHE, to a question for a name that is none of the cluster's.
@@ -253,22 +262,16 @@ fn copy_kept<'a, M: Maps<'a>>(
     key: &NameKey,
     maps: M,
 ) -> Copied {
-    let Some(scratch) = maps.scratch() else { return Copied::Unsure };
+    let (Some(scratch), Some(settings)) = (maps.scratch(), maps.settings()) else {
+        return Copied::Unsure;
+    };
     let (variant, qtype) = ((question >> 16) as u16, question as u16);
     let name = Name::new(packet, octet(name_length));
     let Some(entry) = maps.kept_answer(&key.of_variant(qtype, variant)) else {
         return Copied::Absent;
     };
     // SAFETY: the pointers came from CACHE, and from the CPU's own scratch.
-    unsafe { lookup::copy_kept(entry, &name, qtype, variant, maps.now_ns(), scratch) }
-}
-
-/// Returns the zone of an entry, unless the agent is exchanging it: then its names
-/// are not all there.
-#[inline(always)]
-fn zone_at<'a, M: Maps<'a>>(index: u32, maps: M) -> Result<&'a Zone, Outcome> {
-    let zone = maps.zone(index).ok_or(Outcome::Impossible)?;
-    if zone.length == 0 { Err(Outcome::Unsure) } else { Ok(zone) }
+    unsafe { lookup::copy_kept(entry, &name, qtype, variant, maps.now_ns(settings), scratch) }
 }
 
 /// Copies the records of one type to the scratch. A function of its own: the verifier
@@ -293,25 +296,6 @@ fn copy_answer<'a, M: Maps<'a>>(
     } else {
         Copied::Absent
     }
-}
-
-/// Returns the complete zone in which the name is. A function of its own: the
-/// verifier looks at it once.
-#[inline(never)]
-fn zone_of<'a, M: Maps<'a>>(packet: Packet, query: &Query, maps: M) -> Option<&'a Zone> {
-    let mut n = 0;
-    while n < ZONES_MAX {
-        let zone = maps.zone(n)?;
-        if zone.length == 0 {
-            return None;
-        }
-        if zone.flags & flags::COMPLETE != 0 && absence::ends_with(packet, query.name_length, zone)
-        {
-            return Some(zone);
-        }
-        n += 1;
-    }
-    None
 }
 
 /// Makes sure that a name of a complete zone that is not in NAMES does not exist.

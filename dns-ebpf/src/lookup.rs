@@ -20,8 +20,6 @@ use crate::{
 pub struct Found {
     /// As [`NameEntry::flags`].
     pub flags: u16,
-    /// Index into ZONES.
-    pub zone: u32,
     /// A records in the pool, 0..=8.
     pub v4_count: u64,
     /// AAAA records in the pool, 0..=2.
@@ -121,7 +119,6 @@ unsafe fn body(entry: *const NameEntry) -> Found {
     unsafe {
         Found {
             flags: (*entry).flags,
-            zone: (*entry).zone,
             v4_count: u64::from((*entry).v4_count),
             v6_count: u64::from((*entry).v6_count),
             pool,
@@ -169,13 +166,12 @@ pub unsafe fn copy<const OCTETS: usize, More>(
     // SAFETY: plain fields of the value, which may change meanwhile: the generations
     // are compared before and after.
     let (stored, is_odd) = unsafe {
-        let length = u32::from((*entry).body_length);
+        let length = u64::from((*entry).body_length);
         (*scratch).header = AA;
         (*scratch).answers = (*entry).answers;
         (*scratch).authorities = (*entry).authorities;
         (*scratch).additionals = (*entry).additionals;
         (*scratch).body_length = length;
-        (*scratch).zone = (*entry).zone;
         ((*entry).qtype, is_upper && (*entry).flags & flags::LOWER_CASE != 0)
     };
     if differs || stored != qtype {
@@ -212,7 +208,7 @@ unsafe fn copy_body<const OCTETS: usize, More>(
     let block = BLOCK as u64;
     let last = size_of::<Rendered<OCTETS, More>>() as u64 - block;
     // SAFETY: a field of the scratch.
-    let length = u64::from(unsafe { (*scratch).body_length });
+    let length = unsafe { (*scratch).body_length };
     // SAFETY: as above.
     let body = unsafe { (&raw mut (*scratch).body) } as u64;
     let mut at = 0;

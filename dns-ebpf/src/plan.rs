@@ -178,7 +178,7 @@ pub fn plan_rendered(query: &Query, scratch: &Scratch, outcome: Outcome) -> Resu
     let counts = u64::from(scratch.answers) << 32
         | u64::from(scratch.authorities) << 16
         | u64::from(scratch.additionals);
-    let length = ten_bits(u64::from(scratch.body_length));
+    let length = ten_bits(scratch.body_length);
     let records = Records { length, header: scratch.header.into(), counts };
     let plan = Plan { answer: Answer::Rendered(records), outcome, zone_start: 0 };
     if response::length(query, &plan) > query.most() { Err(Outcome::TooLong) } else { Ok(plan) }

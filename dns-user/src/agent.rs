@@ -403,7 +403,7 @@ fn load_programs(config: &Config, pins: Option<&Pins>) -> Result<Option<(Loaded,
     let features = Features::probe()?;
     let Some(mode) = Mode::decide(config.datapath, features)? else { return Ok(None) };
     info!(?mode, ?features, "what the kernel has");
-    let options = LoadOptions::new(pins, &config.local_ips, features);
+    let options = LoadOptions::new(pins, &config.local_ips);
     let loaded = load(&LoadOptions { names_max: config.names_max, ..options })?;
     let loaded = if mode.xdp { loaded.with_program(programs::XDP)? } else { loaded };
     Ok(Some((loaded, mode)))

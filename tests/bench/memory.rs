@@ -7,7 +7,7 @@ use dns_user::{
     records::{NameKind, NameRecords},
     store::AnswerStore as _,
 };
-use harness::{kernel, node::LOCAL_IP};
+use harness::node::LOCAL_IP;
 
 use crate::{machine::Machine, report};
 
@@ -15,8 +15,7 @@ const NAMES: u32 = 100_000;
 
 /// Prints the growth of the kernel's slabs by so many names, per name.
 pub(crate) fn run(json: bool) {
-    let mut loaded = load(&LoadOptions::new(None, &[LOCAL_IP.into()], kernel::features()))
-        .expect("the program loads");
+    let mut loaded = load(&LoadOptions::new(None, &[LOCAL_IP.into()])).expect("the program loads");
     let before = slab_octets();
     for n in 0..NAMES {
         let [_, b, c, d] = n.to_be_bytes();

@@ -9,7 +9,7 @@ use dns_user::{
     records::ClusterZone,
     store::AnswerStore as _,
 };
-use harness::{kernel, node::LOCAL_IP};
+use harness::node::LOCAL_IP;
 use serde::Serialize;
 
 /// `TC_ACT_REDIRECT` of `linux/pkt_cls.h`: the verdict on what is answered.
@@ -64,7 +64,7 @@ const LOCAL_IPS: [IpAddr; 1] = [IpAddr::V4(LOCAL_IP)];
 
 /// The usual options, outside of any agent's pins.
 pub(crate) fn options() -> LoadOptions<'static> {
-    LoadOptions::new(None, &LOCAL_IPS, kernel::features())
+    LoadOptions::new(None, &LOCAL_IPS)
 }
 
 /// One object without restoring, one that turns a reply into its query again

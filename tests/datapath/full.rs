@@ -37,7 +37,7 @@ struct Small {
 
 impl Small {
     fn new(table: &Table) -> Self {
-        let options = LoadOptions::new(None, &LOCAL_IPS, kernel::features());
+        let options = LoadOptions::new(None, &LOCAL_IPS);
         let options = LoadOptions { names_max: NAMES_MAX.into(), ..options };
         let Loaded { ebpf, answers, mut lease, counters, .. } = load(&options).unwrap();
         lease.set(Lease { alive_until_ns: u64::MAX, serve_until_ns: u64::MAX }).unwrap();

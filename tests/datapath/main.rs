@@ -15,6 +15,7 @@
 mod absent;
 mod answered;
 mod budget;
+mod clock;
 mod corpus;
 mod counted;
 mod expected;

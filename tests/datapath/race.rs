@@ -120,7 +120,7 @@ struct Race {
 
 impl Race {
     fn new(program: &'static str, left_out: u32, linger: u32) -> Self {
-        let options = LoadOptions::new(None, &LOCAL_IPS, kernel::features());
+        let options = LoadOptions::new(None, &LOCAL_IPS);
         let options = LoadOptions { left_out, linger, ..options };
         let mut loaded = load(&options).expect("the object loads").with_program(program).unwrap();
         loaded.answers.set_zone(Some(&zone())).unwrap();
@@ -257,7 +257,7 @@ impl Writer {
             a: vec![Ipv4Addr::new(first, high, middle, low); V4_MAX],
             ..NameRecords::without(name.to_owned(), NameKind::ClusterIp)
         };
-        let entry = encode::name_entry(&records, self.seed, 0, self.generation);
+        let entry = encode::name_entry(&records, self.seed, self.generation);
         Write::Put(Box::new(entry.expect("a name that fits")))
     }
 

@@ -50,11 +50,7 @@ pub const DATAPATH: &[Need] =
 pub fn features() -> Features {
     let features = Features::probe().expect("the kernel lets root load programs");
     let here = version();
-    let expected = Features {
-        redirect_peer: here >= (5, 10),
-        coarse_clock: here >= (5, 11),
-        tcx: here >= (6, 6),
-    };
+    let expected = Features { redirect_peer: here >= (5, 10), tcx: here >= (6, 6) };
     assert_eq!(features, expected, "on Linux {here:?}");
     features
 }

@@ -15,7 +15,6 @@ use aya::{
 use dns_ebpf::{
     answer::{Buffer, Maps, answer},
     layout::{
-        ZONES_MAX,
         client::ClientAddress,
         key::{NameKey, Seed},
         name_entry::NameEntry,
@@ -23,7 +22,7 @@ use dns_ebpf::{
         programs,
         rendered::{KeptAnswer, LargeAnswer, Scratch, SmallAnswer},
         settings::{Lease, Settings},
-        zone::{SUFFIX_WORDS, ZONE_NAME_OCTETS, Zone},
+        zone::Zone,
     },
     packet::Packet,
 };
@@ -117,7 +116,8 @@ pub struct Host {
     pub changes: Cell<u64>,
     /// By how much that grows each time it is read.
     pub growth: u64,
-    zone: Zone,
+    /// The value of ZONES.
+    pub zone: Zone,
     lease: Lease,
     opted_out: BTreeSet<IpAddr>,
 }
@@ -136,14 +136,14 @@ fn life(now_ns: u64, expires_ms: i64, until_ms: i64) -> Life {
 impl Host {
     /// Knows these names.
     pub fn new(names: &[NameRecords]) -> Self {
-        let entry = |records| encode::name_entry(records, SEED, 0, 7).expect("a name that fits");
+        let entry = |records| encode::name_entry(records, SEED, 7).expect("a name that fits");
         Self {
             names: names.iter().map(entry).collect(),
             answers: HashMap::new(),
             large_answers: HashMap::new(),
             kept: HashMap::new(),
             scratch: Box::new(UnsafeCell::new(Scratch::EMPTY)),
-            settings: encode::settings(SEED, &LOCAL_IPS, false).expect("few addresses"),
+            settings: encode::settings(SEED, 0, &LOCAL_IPS, false).expect("few addresses"),
             changes: Cell::new(0),
             growth: 0,
             zone: encode::zone(&zone()).expect("a zone that fits"),
@@ -163,10 +163,10 @@ impl Host {
     #[must_use]
     pub fn with(mut self, answers: &[Answer]) -> Self {
         for answer in answers {
-            if let Some((key, value)) = encode::answer(answer, SEED, 0, 7) {
+            if let Some((key, value)) = encode::answer(answer, SEED, 7) {
                 self.answers.insert(key, value);
             } else {
-                let large = encode::answer(answer, SEED, 0, 7).expect("an answer that fits");
+                let large = encode::answer(answer, SEED, 7).expect("an answer that fits");
                 self.large_answers.insert(large.0, large.1);
             }
         }
@@ -241,7 +241,7 @@ impl<'a> Maps<'a> for HostMaps<'a> {
         SEED
     }
 
-    fn now_ns(self) -> u64 {
+    fn now_ns(self, _: &Settings) -> u64 {
         NOW_NS
     }
 
@@ -283,25 +283,8 @@ impl<'a> Maps<'a> for HostMaps<'a> {
         self.0.opted_out.contains(&IpAddr::from(ip).to_canonical())
     }
 
-    fn zone(self, index: u32) -> Option<&'a Zone> {
-        // Free places, as in the map.
-        const FREE: Zone = Zone {
-            name: [0; ZONE_NAME_OCTETS],
-            length: 0,
-            flags: 0,
-            ttl_s: 0,
-            soa_ttl_s: 0,
-            serial: 0,
-            reserved: 0,
-            suffix: [0; SUFFIX_WORDS],
-            suffix_mask: [0; SUFFIX_WORDS],
-            soa: [0; 7],
-        };
-        match index {
-            0 => Some(&self.0.zone),
-            1..ZONES_MAX => Some(&FREE),
-            _ => None,
-        }
+    fn zone(self) -> Option<&'a Zone> {
+        Some(&self.0.zone)
     }
 }
 
@@ -323,7 +306,7 @@ mod verdict {
 impl Kernel {
     /// Loads one of the programs that answer; it knows these names.
     pub fn new(program: &'static str, names: &[NameRecords]) -> Self {
-        let options = LoadOptions::new(None, &LOCAL_IPS, kernel::features());
+        let options = LoadOptions::new(None, &LOCAL_IPS);
         let mut loaded = load(&options).expect("the programs load");
         if program == programs::XDP {
             loaded = loaded.with_program(program).expect("the program loads");

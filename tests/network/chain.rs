@@ -57,7 +57,7 @@ impl Other {
     /// Attaches it to a link of the rig's node.
     fn attach(rig: &Rig, link: &str, place: Place) -> Self {
         let local_ips = [LOCAL_IP.into()];
-        let options = LoadOptions::new(None, &local_ips, kernel::features());
+        let options = LoadOptions::new(None, &local_ips);
         let mut loaded = load(&options).expect("the object loads");
         loaded = loaded.with_program(programs::XDP).expect("the XDP program loads");
         let attached = rig.node.namespace().run(|| match place {

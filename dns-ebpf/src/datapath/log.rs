@@ -2,9 +2,8 @@
 
 use aya_ebpf::EbpfContext;
 use aya_log_ebpf::error;
-use dns_ebpf::answer::Maps as _;
 
-use super::maps::{self, KernelMaps};
+use super::maps;
 
 /// At most one message in this time.
 const INTERVAL_NS: u64 = 1_000_000_000;
@@ -14,7 +13,7 @@ const INTERVAL_NS: u64 = 1_000_000_000;
 #[inline(never)]
 pub fn impossible<C: EbpfContext>(ctx: C, ifindex: u32) {
     let Some(logged_at) = maps::logged_at() else { return };
-    let now_ns = KernelMaps.now_ns();
+    let now_ns = maps::ticks_ns();
     // SAFETY: a word of the map; two CPUs may both log, which does no harm.
     let last_ns = unsafe { logged_at.read_volatile() };
     if now_ns.wrapping_sub(last_ns) < INTERVAL_NS {
@@ -22,5 +21,5 @@ pub fn impossible<C: EbpfContext>(ctx: C, ifindex: u32) {
     }
     // SAFETY: as above.
     unsafe { logged_at.write_volatile(now_ns) };
-    error!(&ctx, "an entry without its zone, or a reply that does not fit, on link {}", ifindex);
+    error!(&ctx, "a name shorter than its zone, or a reply that does not fit, on link {}", ifindex);
 }

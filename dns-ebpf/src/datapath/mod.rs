@@ -5,6 +5,7 @@
 //! link, and then to the stack.
 
 mod bench;
+mod clock;
 mod frame;
 mod log;
 mod maps;

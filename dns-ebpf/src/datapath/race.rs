@@ -137,8 +137,8 @@ impl Maps<'static> for RaceMaps {
     }
 
     #[inline(always)]
-    fn now_ns(self) -> u64 {
-        KernelMaps.now_ns()
+    fn now_ns(self, settings: &Settings) -> u64 {
+        KernelMaps.now_ns(settings)
     }
 
     #[inline(always)]
@@ -203,7 +203,7 @@ impl Maps<'static> for RaceMaps {
     }
 
     #[inline(always)]
-    fn zone(self, index: u32) -> Option<&'static Zone> {
-        KernelMaps.zone(index)
+    fn zone(self) -> Option<&'static Zone> {
+        KernelMaps.zone()
     }
 }

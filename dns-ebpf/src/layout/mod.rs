@@ -17,7 +17,7 @@ pub mod zone;
 
 /// Version of everything in this module; stands in SETTINGS and in the path
 /// of the pins, so that agents of two versions never share a map.
-pub const LAYOUT_VERSION: u32 = 6;
+pub const LAYOUT_VERSION: u32 = 7;
 
 /// One octet of printable text. Its BTF integer is marked CHAR by the agent's
 /// build script, so that `bpftool map dump` prints an array of it as a string.
@@ -34,7 +34,7 @@ pub mod maps {
     /// Hash of a question for a name elsewhere -> [`super::rendered::KeptAnswer`]; the
     /// kernel evicts what was not asked for lately.
     pub const CACHE: &str = "CACHE";
-    /// Index -> [`super::zone::Zone`].
+    /// One [`super::zone::Zone`], the cluster's.
     pub const ZONES: &str = "ZONES";
     /// One [`super::settings::Settings`].
     pub const SETTINGS: &str = "SETTINGS";
@@ -79,6 +79,8 @@ pub mod programs {
     pub const XDP: &str = "nodedns_xdp";
     /// All that answer.
     pub const ALL: [&str; 3] = [ANSWER, LOOPBACK, XDP];
+    /// Writes the number of ticks and the time into a frame.
+    pub const CLOCK: &str = "clock_tc";
     /// Floor of benchmarks: does nothing.
     pub const EMPTY: &str = "empty_tc";
     /// Ceiling of benchmarks: turns every query around, unanswered.
@@ -95,8 +97,8 @@ pub mod programs {
 pub mod globals {
     /// [`super::key::Seed`] of the keys in NAMES.
     pub const SEED: &str = "SEED";
-    /// 1 where the kernel has the coarse clock, else 0.
-    pub const COARSE_CLOCK: &str = "COARSE_CLOCK";
+    /// Length of the kernel's tick, in nanoseconds.
+    pub const TICK_NS: &str = "TICK_NS";
     /// Benchmarks only: how often the query is put back after its reply.
     pub const RESTORE: &str = "RESTORE";
     /// One test only: what of [`super::left_out`] a reader does without.
@@ -132,8 +134,6 @@ pub const CACHE_MAX: u32 = 8192;
 pub const OPTED_OUT_MAX: u32 = 4096;
 /// Local addresses of each family that are answered for.
 pub const LOCAL_IPS: usize = 4;
-/// Entries of ZONES.
-pub const ZONES_MAX: u32 = 8;
 /// Entries of REMARKS.
 pub const REMARKS_MAX: u32 = 8;
 

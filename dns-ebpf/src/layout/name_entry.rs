@@ -4,7 +4,7 @@
 //! ```text
 //!   0            4       6    7    8   9                144         176    180
 //! +------------+-------+----+----+---+----------------+-----------+------+----------+
-//! | generation | flags | v4 | v6 | . | name, NUL-fill | addresses | zone | gen._end |
+//! | generation | flags | v4 | v6 | . | name, NUL-fill | addresses | zero | gen._end |
 //! +------------+-------+----+----+---+----------------+-----------+------+----------+
 //! ```
 //!
@@ -57,8 +57,8 @@ pub struct NameEntry {
     pub name: [Text; NAME_OCTETS],
     /// The address pool, in network order.
     pub addresses: [[u8; 4]; V4_MAX],
-    /// Index into ZONES.
-    pub zone: u32,
+    /// Zero.
+    pub reserved: u32,
     /// As `generation`.
     pub generation_end: u32,
 }

@@ -74,7 +74,7 @@ pub enum Outcome {
     Stale,
     /// Passed up: the packet could not be made longer.
     NoRoom,
-    /// Passed up: something that cannot be, such as a zone that is not there. Logged.
+    /// Passed up: something that cannot be, such as a name shorter than its zone. Logged.
     Impossible,
     /// Passed up: the client has opted out of answers from the kernel.
     OptedOut,

@@ -4,7 +4,7 @@
 //! ```text
 //!   0            4       6       8     14      16
 //! +------------+-------+-------+--------+------+---------------------------+------+----------+
-//! | generation | qtype | flags | counts | body | name, NUL-fill, body ...  | zone | gen._end |
+//! | generation | qtype | flags | counts | body | name, NUL-fill, body ...  | zero | gen._end |
 //! +------------+-------+-------+--------+------+---------------------------+------+----------+
 //! ```
 //!
@@ -14,7 +14,7 @@
 //!
 //! 184 octets: with its key one slab object of 256. The large ones are 952, and
 //! the object 1,024. Those of CACHE, whose memory is taken at once, are 736; they
-//! have what belongs to a kept response before the zone's index.
+//! have what belongs to a kept response before the zero.
 
 use super::Text;
 
@@ -60,8 +60,8 @@ pub struct Rendered<const OCTETS: usize, More = Nothing> {
     pub octets: [Text; OCTETS],
     /// What values of one map have besides.
     pub more: More,
-    /// Index into ZONES of the zone on which the answer depends.
-    pub zone: u32,
+    /// Zero.
+    pub reserved: u32,
     /// As `generation`.
     pub generation_end: u32,
 }
@@ -131,9 +131,7 @@ pub struct Scratch {
     /// As in [`Rendered`].
     pub additionals: u16,
     /// As in [`Rendered`].
-    pub body_length: u32,
-    /// As in [`Rendered`].
-    pub zone: u32,
+    pub body_length: u64,
     /// The body, in memory order.
     pub body: [u64; BODY_WORDS],
 }
@@ -146,7 +144,6 @@ impl Scratch {
         authorities: 0,
         additionals: 0,
         body_length: 0,
-        zone: 0,
         body: [0; BODY_WORDS],
     };
 }

@@ -1,4 +1,9 @@
 //! The values of SETTINGS and LEASE.
+//!
+//! All times are `CLOCK_MONOTONIC` in nanoseconds. The programs reckon it from the
+//! kernel's ticks (jiffies), which cost nothing to read: their number, times the length of
+//! a tick, after [`Settings::clock_start_ns`]. A tick is 1 to 10 ms; the two differ by
+//! at most one.
 
 use super::{LOCAL_IPS, key::Seed};
 
@@ -10,6 +15,9 @@ pub struct Settings {
     pub layout_version: u32,
     /// 1 while there are clients in `OPTED_OUT`; 0 spares the programs a look-up.
     pub has_opted_out: u32,
+    /// What `CLOCK_MONOTONIC` was, in nanoseconds, when the kernel's count of ticks
+    /// was 0; wraps around.
+    pub clock_start_ns: u64,
     /// Seed of the keys in NAMES; the programs have it as a load-time constant.
     pub seed: Seed,
     /// IPv4 addresses answered for, in network order. Free places hold 0.0.0.0,
@@ -20,12 +28,10 @@ pub struct Settings {
     pub local_v6: [[u8; 16]; LOCAL_IPS],
 }
 
-const _: () = assert!(size_of::<Settings>() == 104);
+const _: () = assert!(size_of::<Settings>() == 112);
 const _: () = assert!(core::mem::offset_of!(Settings, local_v6) % 8 == 0);
 
-/// How long the programs may answer. All times are `CLOCK_MONOTONIC` in
-/// nanoseconds, read by the programs with the coarse clock where there is one
-/// (Linux 5.11).
+/// How long the programs may answer.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {

@@ -1,4 +1,4 @@
-//! The value of ZONES: what all names of a zone share.
+//! The value of ZONES: what all names of the cluster's zone share.
 
 use super::Text;
 
@@ -8,7 +8,8 @@ pub const SOA_OCTETS: u64 = 54;
 /// Octets of zone name text, with at least one NUL.
 pub const ZONE_NAME_OCTETS: usize = 128;
 
-/// Words of a zone's wire name that are compared. A longer zone is never complete.
+/// Words of a zone's wire name that are compared: the last of a longer one, which is
+/// never complete.
 pub const SUFFIX_WORDS: usize = 4;
 
 /// Bits of [`Zone::flags`].
@@ -23,13 +24,13 @@ pub mod flags {
     pub const DS_ELSEWHERE: u32 = 4;
 }
 
-/// A zone that is answered for.
+/// The zone that is answered for.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Zone {
     /// The zone's name in lower case, without a final dot.
     pub name: [Text; ZONE_NAME_OCTETS],
-    /// Octets of the zone's wire name, root included; 0 when the slot is free.
+    /// Octets of the zone's wire name, root included; 0 when there is none.
     pub length: u32,
     /// Bits of [`flags`].
     pub flags: u32,

@@ -54,7 +54,7 @@ pub fn write<'a>(
     packet: Packet,
     query: &Query,
     plan: &Plan,
-    zone: Option<&Zone>,
+    zone: &Zone,
     length: u64,
     scratch: impl Fn() -> Option<&'a Scratch>,
 ) -> Option<()> {
@@ -62,15 +62,14 @@ pub fn write<'a>(
     const AUTHORITY: u64 = 1 << 16;
     let counts = match plan.answer {
         Answer::V4(addresses) => {
-            write_v4(packet, query, zone?.ttl_s, addresses)?;
+            write_v4(packet, query, zone.ttl_s, addresses)?;
             addresses.count * ANSWER
         }
         Answer::V6(addresses) => {
-            write_v6(packet, query, zone?.ttl_s, addresses)?;
+            write_v6(packet, query, zone.ttl_s, addresses)?;
             addresses.count * ANSWER
         }
         Answer::Soa => {
-            let zone = zone?;
             write_soa(packet, query, plan, zone)?;
             // Its own TTL, after owner, type and class.
             let record = packet.span_at::<{ BODY + 10 }>(query.name_length)?;
@@ -78,7 +77,7 @@ pub fn write<'a>(
             ANSWER
         }
         Answer::Nodata | Answer::NoSuchName => {
-            write_soa(packet, query, plan, zone?)?;
+            write_soa(packet, query, plan, zone)?;
             AUTHORITY
         }
         Answer::Rendered(records) => {

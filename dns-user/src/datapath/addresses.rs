@@ -13,6 +13,8 @@ use super::encode;
 pub struct Addresses {
     map: Array<MapData, Settings>,
     seed: Seed,
+    /// As in [`Settings::clock_start_ns`].
+    clock_start_ns: u64,
     /// Those that are always answered for.
     own: Vec<IpAddr>,
     /// Those that are answered for as well; None when a write failed.
@@ -24,9 +26,16 @@ pub struct Addresses {
 impl Addresses {
     /// Takes SETTINGS, and answers for `own` alone, but for none of the clients that
     /// may have opted out. Fails with too many addresses of one family.
-    pub fn new(map: MapData, seed: Seed, own: &[IpAddr], has_opted_out: bool) -> Result<Self> {
+    pub fn new(
+        map: MapData,
+        seed: Seed,
+        clock_start_ns: u64,
+        own: &[IpAddr],
+        has_opted_out: bool,
+    ) -> Result<Self> {
         let map = Map::Array(map).try_into().context("SETTINGS is not the map it should be")?;
-        let mut addresses = Self { map, seed, own: own.to_vec(), more: None, has_opted_out };
+        let mut addresses =
+            Self { map, seed, clock_start_ns, own: own.to_vec(), more: None, has_opted_out };
         addresses.set_more(&[])?;
         Ok(addresses)
     }
@@ -63,7 +72,8 @@ impl Addresses {
     }
 
     fn write(&mut self, addresses: &[IpAddr]) -> Result<()> {
-        let settings = encode::settings(self.seed, addresses, self.has_opted_out)?;
+        let settings =
+            encode::settings(self.seed, self.clock_start_ns, addresses, self.has_opted_out)?;
         self.map.set(0, settings, 0).context("cannot write SETTINGS")
     }
 }

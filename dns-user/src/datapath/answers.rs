@@ -14,9 +14,6 @@ use dns_ebpf::layout::{
 use super::{encode, maps::allow_absent};
 use crate::records::{Answer, AnswerKey};
 
-/// Index of the cluster zone in ZONES.
-const CLUSTER_ZONE: u32 = 0;
-
 /// Both maps, written by the store.
 pub struct Answers {
     small: Sized<SMALL>,
@@ -58,8 +55,8 @@ impl Answers {
     /// Installs an answer in the map in which it fits, and nowhere else.
     pub fn put(&mut self, answer: &Answer) -> Result<()> {
         let generation = self.generation.wrapping_add(1);
-        let small = encode::answer(answer, self.seed, CLUSTER_ZONE, generation);
-        let large = || encode::answer(answer, self.seed, CLUSTER_ZONE, generation);
+        let small = encode::answer(answer, self.seed, generation);
+        let large = || encode::answer(answer, self.seed, generation);
         self.generation = generation;
         // The smaller map is asked first, so an answer that moves is there all the while.
         if let Some((key, value)) = small {

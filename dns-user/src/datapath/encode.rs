@@ -39,10 +39,16 @@ const SOA_EXPIRE_S: u32 = 86400;
 const SOA_RDLENGTH: u16 = 42;
 
 /// Returns the value of SETTINGS. Fails with too many addresses of one family.
-pub fn settings(seed: Seed, local_ips: &[IpAddr], has_opted_out: bool) -> Result<Settings> {
+pub fn settings(
+    seed: Seed,
+    clock_start_ns: u64,
+    local_ips: &[IpAddr],
+    has_opted_out: bool,
+) -> Result<Settings> {
     let mut settings = Settings {
         layout_version: LAYOUT_VERSION,
         has_opted_out: u32::from(has_opted_out),
+        clock_start_ns,
         seed,
         local_v4: [Ipv4Addr::UNSPECIFIED.octets(); LOCAL_IPS],
         local_v6: [Ipv6Addr::UNSPECIFIED.octets(); LOCAL_IPS],
@@ -82,15 +88,14 @@ pub fn name_key(name: &str, seed: Seed) -> Option<NameKey> {
     Some(key::of_wire(&wire_name(name)?, seed))
 }
 
-/// Returns the key and the value for a name of the zone with index `zone`;
-/// None when NAMES cannot hold the name.
+/// Returns the key and the value for a name of the cluster's zone; None when NAMES
+/// cannot hold the name.
 ///
 /// A name with more addresses than fit is stored as one that only the agent
 /// answers for. `generation` must differ from that of any recent write.
 pub fn name_entry(
     records: &NameRecords,
     seed: Seed,
-    zone: u32,
     generation: u32,
 ) -> Option<(NameKey, NameEntry)> {
     let key = name_key(&records.name, seed)?;
@@ -102,7 +107,7 @@ pub fn name_entry(
         dot: as_text(b'.'),
         name: text::<NAME_OCTETS>(&records.name),
         addresses: [[0; 4]; V4_MAX],
-        zone,
+        reserved: 0,
         generation_end: generation,
     };
     match pool(&records.a, &records.aaaa) {
@@ -135,13 +140,11 @@ pub fn answer_key(key: &AnswerKey, seed: Seed) -> Option<NameKey> {
     Some(name_key(&key.name, seed)?.of_type(key.qtype))
 }
 
-/// Returns the key and the value of that size for an answer that depends on the
-/// zone with index `zone`; None when it does not fit. `generation` as in
-/// [`name_entry`].
+/// Returns the key and the value of that size for an answer; None when it does not fit.
+/// `generation` as in [`name_entry`].
 pub fn answer<const OCTETS: usize>(
     answer: &Answer,
     seed: Seed,
-    zone: u32,
     generation: u32,
 ) -> Option<(NameKey, Rendered<OCTETS>)> {
     let key = answer_key(&answer.key, seed)?;
@@ -157,7 +160,7 @@ pub fn answer<const OCTETS: usize>(
         body_length: u16::try_from(answer.body.len()).ok()?,
         octets,
         more: Nothing {},
-        zone,
+        reserved: 0,
         generation_end: generation,
     };
     Some((key, value))
@@ -245,7 +248,7 @@ pub fn kept_answer(
             header: header.flags & (AA | RA | AD | RCODE),
             ttls,
         },
-        zone: 0,
+        reserved: 0,
         generation_end: generation,
     };
     Some((kept_key(key, seed)?, value))
@@ -426,7 +429,7 @@ mod tests {
             (0, 3, false),
         ] {
             let given = records("web.prod.svc.cluster.local", a, aaaa);
-            let (_, entry) = name_entry(&given, SEED, 0, 7).unwrap();
+            let (_, entry) = name_entry(&given, SEED, 7).unwrap();
             assert_eq!(entry.flags & flags::AGENT_ONLY == 0, fits, "{a} A, {aaaa} AAAA");
             let expected = if fits { (given.a, given.aaaa) } else { (vec![], vec![]) };
             assert_eq!(addresses(&entry), expected, "{a} A, {aaaa} AAAA");
@@ -469,7 +472,7 @@ mod tests {
             ("a@b", false),
             (&*"x".repeat(64), false),
         ] {
-            let entry = name_entry(&records(name, 1, 0), SEED, 0, 7);
+            let entry = name_entry(&records(name, 1, 0), SEED, 7);
             assert_eq!(entry.is_some(), stored, "{name}");
             if let Some((_, entry)) = entry {
                 assert_eq!(text_to_string(&entry.name), name);

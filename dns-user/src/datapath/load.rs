@@ -17,9 +17,9 @@ use super::{
     addresses::Addresses,
     answers::Answers,
     cache::KernelCache,
+    clock::{self, Reading},
     epoch::EpochWriter,
     maps::{Counters, KernelAnswers, LeaseMap, Names, Zones},
-    mode::Features,
     opted_out::OptedOut,
     pins::Pins,
     remarks::Remarks,
@@ -37,8 +37,6 @@ pub struct LoadOptions<'a> {
     pub names_max: u32,
     /// Addresses answered for, at most [`LOCAL_IPS`](dns_ebpf::layout::LOCAL_IPS) of each family.
     pub local_ips: &'a [IpAddr],
-    /// What the kernel has.
-    pub features: Features,
     /// Benchmarks only: how often each reply is turned into its query again, 0..=7.
     pub restores: u32,
     /// Benchmarks only: how many names are drawn in turn.
@@ -51,12 +49,11 @@ pub struct LoadOptions<'a> {
 
 impl<'a> LoadOptions<'a> {
     /// The usual options, for these addresses and this kernel.
-    pub fn new(pins: Option<&'a Pins>, local_ips: &'a [IpAddr], features: Features) -> Self {
+    pub fn new(pins: Option<&'a Pins>, local_ips: &'a [IpAddr]) -> Self {
         Self {
             pins,
             names_max: NAMES_MAX,
             local_ips,
-            features,
             restores: 0,
             draws: 0,
             left_out: left_out::NOTHING,
@@ -99,13 +96,13 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
     };
     let pinned: Vec<_> =
         options.pins.iter().flat_map(|pins| maps::ALL.map(|name| (name, pins.map(name)))).collect();
-    let coarse_clock = u32::from(options.features.coarse_clock);
+    let tick_ns = clock::tick_ns()?;
     let mut loader = EbpfLoader::new();
     loader
         .map_max_entries(maps::NAMES, options.names_max)
         .map_max_entries(maps::DRAWS, options.draws + 1)
         .override_global(globals::SEED, &seed, true)
-        .override_global(globals::COARSE_CLOCK, &coarse_clock, true)
+        .override_global(globals::TICK_NS, &tick_ns, true)
         .override_global(globals::RESTORE, &options.restores, true)
         .override_global(globals::LEFT_OUT, &options.left_out, true)
         .override_global(globals::LINGER, &options.linger, true);
@@ -119,7 +116,8 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
     let opted_out = OptedOut::new(take(&mut ebpf, maps::OPTED_OUT)?)?;
     let has_opted_out = !opted_out.clients()?.is_empty();
     let settings = take(&mut ebpf, maps::SETTINGS)?;
-    let addresses = Addresses::new(settings, seed, options.local_ips, has_opted_out)?;
+    let start_ns = clock_start_ns(&mut ebpf)?;
+    let addresses = Addresses::new(settings, seed, start_ns, options.local_ips, has_opted_out)?;
     let answering = Loaded {
         answers: KernelAnswers::new(
             Names::new(take(&mut ebpf, maps::NAMES)?, seed)?,
@@ -145,33 +143,54 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
 impl Loaded {
     /// Loads one more program of the object into the kernel.
     pub fn with_program(mut self, name: &str) -> Result<Self> {
-        let program = self.program_mut(name)?;
-        let mut load = || match program {
-            Program::SchedClassifier(program) => Ok(program.load()),
-            Program::Xdp(program) => Ok(program.load()),
-            _ => Err(anyhow!("{name} is a program of another type")),
-        };
-        let mut loaded = load()?;
-        for _ in 1..LOADS_MAX {
-            if !loaded.as_ref().is_err_and(is_interrupted) {
-                break;
-            }
-            loaded = load()?;
-        }
-        loaded.with_context(|| format!("the kernel's verifier refused the program {name}"))?;
+        load_program(&mut self.ebpf, name)?;
         Ok(self)
     }
 
     /// Returns a program by name.
     pub fn program_mut(&mut self, name: &str) -> Result<&mut Program> {
-        let program = self.ebpf.program_mut(name);
-        program.with_context(|| format!("no program {name} in the BPF object"))
+        program_mut(&mut self.ebpf, name)
     }
 
     /// Returns a program for tcx or clsact by name.
     pub fn classifier_mut(&mut self, name: &str) -> Result<&mut SchedClassifier> {
-        self.program_mut(name)?.try_into().with_context(|| format!("{name} is not a classifier"))
+        classifier_mut(&mut self.ebpf, name)
     }
+}
+
+fn program_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
+    ebpf.program_mut(name).with_context(|| format!("no program {name} in the BPF object"))
+}
+
+fn classifier_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
+    program_mut(ebpf, name)?.try_into().with_context(|| format!("{name} is not a classifier"))
+}
+
+/// Loads a program into the kernel.
+fn load_program(ebpf: &mut Ebpf, name: &str) -> Result<()> {
+    let program = program_mut(ebpf, name)?;
+    let mut load = || match program {
+        Program::SchedClassifier(program) => Ok(program.load()),
+        Program::Xdp(program) => Ok(program.load()),
+        _ => Err(anyhow!("{name} is a program of another type")),
+    };
+    let mut loaded = load()?;
+    for _ in 1..LOADS_MAX {
+        if !loaded.as_ref().is_err_and(is_interrupted) {
+            break;
+        }
+        loaded = load()?;
+    }
+    loaded.with_context(|| format!("the kernel's verifier refused the program {name}"))
+}
+
+/// Asks the kernel when it began to count ticks.
+fn clock_start_ns(ebpf: &mut Ebpf) -> Result<u64> {
+    load_program(ebpf, programs::CLOCK)?;
+    let clock = classifier_mut(ebpf, programs::CLOCK)?;
+    let start_ns = Reading::take(clock)?.start_ns();
+    clock.unload().context("cannot unload the program of the kernel's clock")?;
+    Ok(start_ns)
 }
 
 /// The seed of the pinned maps, or a new one after making room for new maps.

@@ -24,9 +24,6 @@ use crate::{
     store::AnswerStore,
 };
 
-/// Index of the cluster zone in ZONES.
-const CLUSTER_ZONE: u32 = 0;
-
 /// NAMES, written by the store.
 pub struct Names {
     map: HashMap<MapData, NameKey, NameEntry>,
@@ -71,7 +68,7 @@ impl Names {
     /// already, or when the kernel cannot hold the name.
     fn wanted(&mut self, records: &NameRecords) -> Result<Option<(NameKey, NameEntry)>> {
         let generation = self.generation.wrapping_add(1);
-        let entry = encode::name_entry(records, self.seed, CLUSTER_ZONE, generation);
+        let entry = encode::name_entry(records, self.seed, generation);
         let Some((key, mut entry)) = entry else { return Ok(None) };
         if let Some(installed) = self.entry_at(&key)? {
             (entry.generation, entry.generation_end) =
@@ -139,7 +136,7 @@ impl Zones {
     /// A program may read while this writes, so a place is freed, and taken, by
     /// its length alone: the rest is whole before and after.
     fn set(&mut self, zone: Option<&ClusterZone>) -> Result<()> {
-        let installed = self.get()?;
+        let installed = self.read()?;
         let wanted = zone.and_then(|zone| {
             let encoded = encode::zone(zone);
             if encoded.is_none() {
@@ -157,19 +154,17 @@ impl Zones {
         self.write(&wanted)
     }
 
-    fn get(&self) -> Result<Zone> {
-        self.0.get(&CLUSTER_ZONE, 0).context("cannot read ZONES")
+    fn read(&self) -> Result<Zone> {
+        self.0.get(&0, 0).context("cannot read ZONES")
     }
 
     fn write(&mut self, zone: &Zone) -> Result<()> {
-        self.0.set(CLUSTER_ZONE, zone, 0).context("cannot write ZONES")
+        self.0.set(0, zone, 0).context("cannot write ZONES")
     }
 
-    /// Returns the zones that are set.
-    pub fn all(&self) -> Result<Vec<Zone>> {
-        let zones: Vec<Zone> =
-            self.0.iter().collect::<Result<_, _>>().context("cannot read ZONES")?;
-        Ok(zones.into_iter().filter(|zone| zone.length != 0).collect())
+    /// Returns the zone, if one is set.
+    pub fn get(&self) -> Result<Option<Zone>> {
+        Ok(Some(self.read()?).filter(|zone| zone.length != 0))
     }
 }
 
@@ -194,8 +189,7 @@ impl KernelAnswers {
 
     /// Returns the SOA serial of what is answered already; None for nothing.
     pub fn serial(&self) -> Result<Option<u32>> {
-        let zones = self.zones.all()?;
-        Ok(zones.iter().map(|zone| zone.serial).max())
+        Ok(self.zones.get()?.map(|zone| zone.serial))
     }
 
     fn end_change(&self) {
@@ -247,7 +241,7 @@ impl AnswerStore for KernelAnswers {
 
     fn is_in_zone(&self, zone: &str) -> Result<bool> {
         let installed = self.zones.get()?;
-        Ok(installed.length != 0 && encode::text_to_string(&installed.name) == zone)
+        Ok(installed.is_some_and(|installed| encode::text_to_string(&installed.name) == zone))
     }
 
     fn set_zone(&mut self, zone: Option<&ClusterZone>) -> Result<()> {

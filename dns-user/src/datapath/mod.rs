@@ -4,6 +4,7 @@ pub mod addresses;
 pub mod answers;
 pub mod attach;
 pub mod cache;
+pub mod clock;
 pub mod encode;
 pub mod epoch;
 mod filters;

@@ -17,8 +17,6 @@ pub struct Features {
     /// Sending a packet back through a veth pair in the same receive pass
     /// (Linux 5.10).
     pub redirect_peer: bool,
-    /// A clock that costs next to nothing (Linux 5.11).
-    pub coarse_clock: bool,
     /// Several programs in an order, each a link that can be pinned (Linux 6.6).
     pub tcx: bool,
 }
@@ -31,7 +29,6 @@ impl Features {
                        and CAP_PERFMON, or a privileged container)";
         Ok(Self {
             redirect_peer: has(BpfHelper::BPF_FUNC_redirect_peer).context(refused)?,
-            coarse_clock: has(BpfHelper::BPF_FUNC_ktime_get_coarse_ns).context(refused)?,
             tcx: has_tcx(),
         })
     }
@@ -117,10 +114,9 @@ impl Mode {
 mod tests {
     use super::*;
 
-    const LINUX_5_9: Features = Features { redirect_peer: false, coarse_clock: false, tcx: false };
+    const LINUX_5_9: Features = Features { redirect_peer: false, tcx: false };
     const LINUX_5_10: Features = Features { redirect_peer: true, ..LINUX_5_9 };
-    const LINUX_6_1: Features = Features { coarse_clock: true, ..LINUX_5_10 };
-    const LINUX_6_6: Features = Features { tcx: true, ..LINUX_6_1 };
+    const LINUX_6_6: Features = Features { tcx: true, ..LINUX_5_10 };
 
     #[test]
     fn kernel_and_flag_decide() {
@@ -134,7 +130,7 @@ mod tests {
             (D::Tc, LINUX_6_6, both(Tcx)),
             (D::Clsact, LINUX_6_6, both(Clsact)),
             (D::Xdp, LINUX_6_6, xdp_and(Tcx)),
-            (D::Auto, LINUX_6_1, both(Clsact)),
+            (D::Auto, LINUX_5_10, both(Clsact)),
             (D::Tc, LINUX_5_10, both(Clsact)),
             (D::Xdp, LINUX_5_10, xdp_and(Clsact)),
             (D::Auto, LINUX_5_9, None),

@@ -1,10 +1,10 @@
 //! Where maps and links stay while no agent runs.
 //!
 //! ```text
-//! PIN_DIR/v6/NAMES, ANSWERS, LARGE_ANSWERS, CACHE, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS,
+//! PIN_DIR/v7/NAMES, ANSWERS, LARGE_ANSWERS, CACHE, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS,
 //!             REMARKS, OPTED_OUT
-//! PIN_DIR/v6/links/IFINDEX      what holds a program on tcx or in XDP
-//! PIN_DIR/v6/filters/IFINDEX    a program that is on the clsact qdisc as well
+//! PIN_DIR/v7/links/IFINDEX      what holds a program on tcx or in XDP
+//! PIN_DIR/v7/filters/IFINDEX    a program that is on the clsact qdisc as well
 //! ```
 //! The folder carries the layout's version, so agents of two versions never
 //! share a map.
@@ -19,7 +19,6 @@ use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Array, Map, MapData, MapInfo};
 use dns_ebpf::layout::{
     ANSWERS_MAX, CACHE_MAX, LARGE_ANSWERS_MAX, LAYOUT_VERSION, OPTED_OUT_MAX, REMARKS_MAX,
-    ZONES_MAX,
     client::ClientAddress,
     epoch::Epoch,
     key::NameKey,
@@ -127,7 +126,7 @@ impl Pins {
             (maps::ANSWERS, KEY, size_of::<SmallAnswer>(), ANSWERS_MAX),
             (maps::LARGE_ANSWERS, KEY, size_of::<LargeAnswer>(), LARGE_ANSWERS_MAX),
             (maps::CACHE, KEY, size_of::<KeptAnswer>(), CACHE_MAX),
-            (maps::ZONES, 4, size_of::<Zone>(), ZONES_MAX),
+            (maps::ZONES, 4, size_of::<Zone>(), 1),
             (maps::SETTINGS, 4, size_of::<Settings>(), 1),
             (maps::LEASE, 4, size_of::<Lease>(), 1),
             (maps::EPOCH, 4, size_of::<Epoch>(), 1),

@@ -97,8 +97,8 @@ impl Dump {
             let entries = maps.names.entries().map(|entry| Ok(entry?.1));
             entries.collect::<Result<Vec<_>>>().context("cannot read NAMES")?
         };
-        let ttls: Vec<u32> = maps.zones.all()?.iter().map(|zone| zone.ttl_s).collect();
-        let mut names: Vec<_> = names.iter().map(|stored| entry(stored, &ttls)).collect();
+        let ttl_s = maps.zones.get()?.map_or(0, |zone| zone.ttl_s);
+        let mut names: Vec<_> = names.iter().map(|stored| entry(stored, ttl_s)).collect();
         names.sort_by(|one, other| one.name.cmp(&other.name));
         answers.sort_by(|(one, _), (other, _)| one.key.cmp(&other.key));
         let answers = answers.iter().map(|(answer, octets)| records(answer, *octets));
@@ -131,14 +131,14 @@ pub fn dump(name: Option<&str>, arguments: &InspectArguments) -> Result<()> {
     }
 }
 
-fn entry(stored: &NameEntry, ttls: &[u32]) -> Entry {
+fn entry(stored: &NameEntry, ttl_s: u32) -> Entry {
     let (a, aaaa) = encode::addresses(stored);
     Entry {
         name: encode::text_to_string(&stored.name),
         a,
         aaaa,
         agent_only: stored.flags & flags::AGENT_ONLY != 0,
-        ttl_s: ttls.get(stored.zone as usize).copied().unwrap_or_default(),
+        ttl_s,
     }
 }
 

@@ -109,7 +109,7 @@ fn read(pins: &Pins) -> Result<Status> {
     let lease = maps.lease.get()?;
     let serves_for_ns = i128::from(lease.serve_until_ns) - i128::from(now_ns);
     let local_ips = pins.local_ips()?;
-    let zones = maps.zones.all()?;
+    let zone = maps.zones.get()?;
     let links = pins
         .pinned_links()?
         .into_iter()
@@ -120,7 +120,7 @@ fn read(pins: &Pins) -> Result<Status> {
         layout_version: LAYOUT_VERSION,
         node,
         local_ips,
-        zones: zones
+        zones: zone
             .iter()
             .map(|zone| ZoneStatus {
                 name: encode::text_to_string(&zone.name),
