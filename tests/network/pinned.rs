@@ -170,7 +170,6 @@ fn bpftool_shows_names_as_text() {
         "\"v6_count\": 1",
         "\"v4_count\": 2",
         "\"flags\": 16",
-        "\"zone\": 0",
         "\"generation\": ",
         "\"generation_end\": ",
         "\"addresses\": ",
