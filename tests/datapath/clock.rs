@@ -5,7 +5,7 @@ use dns_user::datapath::{
     clock::{Reading, tick_ns},
     load::{LoadOptions, load},
 };
-use harness::{kernel, subject::LOCAL_IPS, wait::wait_until};
+use harness::{kernel, known::LOCAL_IPS, wait::wait_until};
 
 /// For how long the two clocks are compared.
 const WATCHED_NS: u64 = 300_000_000;
