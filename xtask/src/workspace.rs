@@ -51,5 +51,13 @@ pub(crate) fn cargo(arguments: &[&str]) -> Result<Command> {
     let mut command = command("cargo")?;
     command.args(arguments);
     command.env("NODEDNS_REQUIRE_BPF", "1").env("NODEDNS_REQUIRE_KERNEL", "1");
+    // What cargo says about xtask would make build scripts run anew, each time that
+    // somebody calls cargo with it and without.
+    for (name, _) in env::vars_os() {
+        let about_xtask = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_"];
+        if about_xtask.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            command.env_remove(name);
+        }
+    }
     Ok(command)
 }
