@@ -17,6 +17,7 @@ use harness::{
     node::{LOCAL_IP, LOCAL_IP6, Node, Pod},
     packet::query::{Query, qtype},
     process::run_ok,
+    tools,
     upstream::{Table, Upstream},
     wait::wait_until,
 };
@@ -302,6 +303,42 @@ fn the_network_is_left_alone_where_that_is_wanted() {
     assert_eq!(ask(rig.pod.namespace(), servers()[0], &miss()).answers(), ["192.0.2.80"]);
     assert_eq!(rig.found(), None);
     drop(agent);
+}
+
+/// NodeLocal `DNSCache` leaves its rules behind when it is killed.
+#[test]
+fn rules_of_the_incumbent_are_told_and_left_alone() {
+    let Some(rig) = rig("fall-rules") else { return };
+    if !kernel::require(&["iptables-nft", "ip6tables-nft"].map(kernel::Need::Tool)) {
+        return;
+    }
+    let iptables = |program: &str, words: &str| {
+        let mut command = rig.node.command(tools::expect(program));
+        run_ok(command.args(words.split(' ')))
+    };
+    for (program, ip) in [("iptables-nft", servers()[0].ip()), ("ip6tables-nft", servers()[1].ip())]
+    {
+        let mut command = rig.node.command(tools::expect(program));
+        let words = format!("-t raw -A PREROUTING -d {ip} -p udp --dport 53 -j NOTRACK -m comment");
+        command.args(words.split(' ')).args(["--comment", "NodeLocal DNS Cache: skip conntrack"]);
+        run_ok(&mut command);
+        iptables(program, "-t filter -A INPUT -p tcp --dport 22 -j ACCEPT");
+    }
+    let before = [iptables("iptables-nft", "-t raw -S"), iptables("ip6tables-nft", "-t raw -S")];
+    let agent = rig.start(&[&rig.upstream()]);
+    let log = agent.process().output();
+    assert!(log.contains("rules of NodeLocal DNSCache are in place"), "{log}");
+    let status = agent.status();
+    assert_eq!(status["node"]["fall_through"]["incumbent_rules"], 2, "{status}");
+    let mut status = agent.command();
+    let text = run_ok(status.arg("status").arg("--pin-dir").arg(agent.pin_dir()));
+    assert!(text.contains("not where the rules of NodeLocal DNSCache are"), "{text}");
+    for server in servers() {
+        assert_eq!(ask(rig.pod.namespace(), server, &miss()).answers(), ["192.0.2.80"]);
+    }
+    agent.process().stop();
+    let after = [iptables("iptables-nft", "-t raw -S"), iptables("ip6tables-nft", "-t raw -S")];
+    assert_eq!(before, after);
 }
 
 /// The endpoints are those that are ready, before and after the agent's death.

@@ -62,13 +62,13 @@ const CLUSTER: &[Package] = &[
     Package { name: "etcd-server", program: "etcd" },
     Package { name: "busybox-static", program: "busybox" },
     Package { name: "prometheus", program: "prometheus" },
+    Package { name: "iptables", program: "iptables-nft" },
+    Package { name: "nftables", program: "nft" },
 ];
 
 const NODES_PROGRAMS: &[Package] = &[
     Package { name: "containerd", program: "containerd" },
     Package { name: "runc", program: "runc" },
-    Package { name: "iptables", program: "iptables" },
-    Package { name: "nftables", program: "nft" },
     Package { name: "util-linux", program: "nsenter" },
     Package { name: "musl-tools", program: "musl-gcc" },
 ];

@@ -11,7 +11,8 @@ use nlink::{
     netlink::{
         Nftables,
         nftables::{
-            Family, NFT_MSG_DELSETELEM, ObjectState, RawMessage, SetElement, SetElementData,
+            Family, NFT_MSG_DELSETELEM, ObjectState, RawMessage, RuleInfo, SetElement,
+            SetElementData,
         },
     },
 };
@@ -220,8 +221,7 @@ impl Kernel {
                     Err(error) if error.is_not_found() => continue,
                     rules => rules.context("cannot list the rules of iptables")?,
                 };
-                let comments = rules.iter().filter_map(|rule| rule.comment_text.as_ref());
-                count += comments.filter(|comment| comment.contains(INCUMBENT)).count();
+                count += rules.iter().filter(|rule| is_incumbents(rule)).count();
             }
         }
         Ok(count)
@@ -258,6 +258,15 @@ impl Kernel {
             elements => elements.with_context(|| format!("cannot list the elements of {set}")),
         }
     }
+}
+
+/// Says whether a rule has the incumbent's comment: iptables puts it into an
+/// expression (`xt_comment`), which has the text as it is, or behind the rule.
+fn is_incumbents(rule: &RuleInfo) -> bool {
+    let in_octets = |octets: &[u8]| {
+        octets.windows(INCUMBENT.len()).any(|window| window == INCUMBENT.as_bytes())
+    };
+    in_octets(&rule.expression_bytes) || rule.userdata_raw.as_deref().is_some_and(in_octets)
 }
 
 /// Each once, in order.
