@@ -12,7 +12,8 @@ use std::{
 use clap::Parser as _;
 use dns_user::{
     args::{Arguments, Verb},
-    config::{Config, Source},
+    config::{Config, Source, Upstream},
+    objects::ObjectName,
 };
 use harness::{
     kernel::{NETWORK, Need, require},
@@ -205,6 +206,26 @@ fn the_overlay_for_kubespray_changes_the_daemon_set_that_is_there() {
     assert_eq!(container(&overlays["kubespray"])["name"], "node-cache");
 }
 
+/// Pods go on asking the cluster IP of kube-dns; nothing else is to differ.
+#[test]
+fn the_transparent_overlay_answers_for_kube_dns() {
+    let Some(overlays) = built() else { return };
+    let [base, transparent] = ["base", "transparent"].map(|name| config(&overlays[name]));
+    let kube_dns = ObjectName { namespace: "kube-system".into(), name: "kube-dns".into() };
+    assert_eq!(base.intercepted, []);
+    assert_eq!(transparent.intercepted, [kube_dns.clone()]);
+    assert_eq!(transparent.upstream, Upstream::Services(vec![kube_dns]));
+    assert_eq!(transparent.local_ips, base.local_ips, "where its health is asked for");
+    assert_eq!(transparent.health_listen, base.health_listen);
+    let daemon_set = |name: &str| {
+        let mut set = daemon_set(&overlays[name]).clone();
+        let container = &mut set["spec"]["template"]["spec"]["containers"][0];
+        container["args"].as_array_mut().expect("arguments").truncate(3);
+        set
+    };
+    assert_eq!(daemon_set("transparent"), daemon_set("base"));
+}
+
 #[test]
 fn without_privileges_unless_asked_for() {
     let Some(overlays) = built() else { return };
@@ -232,9 +253,18 @@ fn what_removes_takes_the_image_of_the_base_and_finds_the_pins() {
     for container in &containers {
         assert_eq!(container["image"], base["image"]);
         assert_eq!(container["volumeMounts"], base["volumeMounts"]);
+        let security = &container["securityContext"];
+        assert!(security.get("privileged").is_none(), "{container}");
+        assert_eq!(security["readOnlyRootFilesystem"], true, "{container}");
         let words = ["/command", "/args"].map(|path| list(container, path)).concat();
         let words = words.iter().map(|word| word.as_str().expect("a word"));
         let arguments = Arguments::try_parse_from(words).unwrap_or_else(|error| panic!("{error}"));
-        assert!(matches!(arguments.verb, Verb::Uninstall(_)), "{container}");
+        let Verb::Uninstall(uninstall) = arguments.verb else { panic!("{container}") };
+        assert_eq!(uninstall.pin_dir, config(&overlays["base"]).pin_dir);
     }
+    // On every node that may have had an agent, and never without an end.
+    let tolerations = serde_json::json!([{"operator": "Exists"}]);
+    assert_eq!(spec["tolerations"], tolerations);
+    assert_eq!(spec["hostNetwork"], true);
+    assert_eq!(spec["automountServiceAccountToken"], false, "it asks the API server nothing");
 }

@@ -18,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use hickory_proto::rr::{RData, rdata::A};
 use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::ResourceExt as _;
 use tempfile::TempDir;
@@ -49,6 +50,8 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 /// Where the world outside is asked.
 const UPSTREAM: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 99, 0, 53)), 53);
 const SERVICE_RANGE: &str = "10.96.0.0/16";
+/// How many names [`outside`] has: more than 60 s of a load of 50 a second.
+pub const OUTSIDE: u16 = 4000;
 
 /// The namespaces that a cluster's machines are in, joined by a bridge.
 #[derive(Debug)]
@@ -100,6 +103,22 @@ impl Default for Lan {
     }
 }
 
+/// Returns a name outside the cluster, with its address.
+pub fn outside(number: u16) -> (String, Ipv4Addr) {
+    let [high, low] = number.to_be_bytes();
+    // For benchmarks (RFC 2544).
+    (format!("host-{number}.example.com"), Ipv4Addr::new(198, 18, high, low))
+}
+
+/// Returns what the world outside knows.
+fn world() -> Table {
+    let mut table = Table::example();
+    for (name, address) in (0..OUTSIDE).map(outside) {
+        table.add(&format!("{name}."), 300, RData::A(A(address)));
+    }
+    table
+}
+
 /// Returns a node's address.
 pub fn node_ip(number: usize) -> Ipv4Addr {
     Ipv4Addr::new(10, 99, 0, u8::try_from(number).expect("few nodes"))
@@ -124,7 +143,7 @@ impl<'lan> Nodes<'lan> {
     pub fn start(lan: &'lan Lan, settings: Settings) -> Self {
         let start = Instant::now();
         let folder = TempDir::new().expect("a scratch folder");
-        let upstream = Upstream::start(&lan.bridge, UPSTREAM, Table::example());
+        let upstream = Upstream::start(&lan.bridge, UPSTREAM, world());
         let first = lan.nodes.first().expect("at least one node");
         let kubernetes = start_api_server(first);
         let control = start_control(first, &kubernetes);
