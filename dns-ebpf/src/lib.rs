@@ -37,7 +37,7 @@ pub mod answer;
 /// included. A multiple of eight: names are read in words.
 pub const NAME_MAX: u64 = 136;
 
-/// Priority (`SO_PRIORITY`) of what the agent asks its own sockets over `lo`, where
-/// it goes on without being looked at or counted.
+/// Priority (`SO_PRIORITY`) of what the agent asks itself over `lo`, where it is not
+/// counted.
 /// No type of service leads to it (`linux/pkt_sched.h`).
 pub const PROBE_PRIORITY: u32 = 5;

@@ -31,7 +31,7 @@ use crate::{
     forward::{CachingForwarder, Forwarder, Schedule},
     health::{DatapathState, FallThroughState, Health},
     http, lease, memory,
-    metrics::{HeartbeatMetrics, Metrics},
+    metrics::Metrics,
     node::{
         address::LocalAddresses,
         fall_through::{self, FallThrough, table::Addresses},
@@ -229,11 +229,15 @@ async fn start(config: Config, tasks: &mut Tasks) -> Result<()> {
         metrics.set_cache(Arc::clone(&cache)),
     );
     let heartbeat = Heartbeat::new(&config.local_ips)?;
-    let responder =
-        Responder::new(cluster, Arc::new(misses), Arc::clone(&metrics), heartbeat.sources()?);
+    let responder = Responder::new(
+        Arc::clone(&cluster),
+        Arc::new(misses),
+        Arc::clone(&metrics),
+        heartbeat.sources()?,
+    );
     serve(tasks, &config, responder, &health)?;
-    let heartbeat = (heartbeat, metrics.heartbeat());
-    keep_node(tasks, &config, addresses, heartbeat, fall_through, &health)?;
+    keep_node(tasks, &config, addresses, &heartbeat, fall_through, &health)?;
+    tasks.node.spawn(heartbeat.run(cluster, Arc::clone(&health), metrics.heartbeat()));
     let tasks = &mut tasks.keeping;
     let (store, scope, remarks) = match datapath {
         None => {
@@ -282,7 +286,7 @@ fn keep_node(
     tasks: &mut Tasks,
     config: &Config,
     addresses: LocalAddresses,
-    (heartbeat, counts): (Heartbeat, HeartbeatMetrics),
+    heartbeat: &Heartbeat,
     endpoints: watch::Receiver<Arc<[SocketAddr]>>,
     health: &Arc<Health>,
 ) -> Result<()> {
@@ -298,7 +302,6 @@ fn keep_node(
         let fall_through = FallThrough::new(addresses, endpoints, Arc::clone(health));
         tasks.keeping.spawn(fall_through.keep());
     }
-    tasks.node.spawn(heartbeat.run(Arc::clone(health), counts));
     Ok(())
 }
 

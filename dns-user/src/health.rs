@@ -68,6 +68,8 @@ struct State {
     flows: u64,
     /// When each of the agent's own sockets last answered it.
     answered_at: BTreeMap<(IpAddr, Transport), Instant>,
+    /// When the programs last answered it.
+    programs_answered_at: Option<Instant>,
 }
 
 /// How long the pipeline may be silent: it shows signs of life more often.
@@ -99,6 +101,7 @@ impl Health {
                 tables_restored: 0,
                 flows: 0,
                 answered_at: BTreeMap::new(),
+                programs_answered_at: None,
             }),
         }
     }
@@ -205,6 +208,16 @@ impl Health {
         self.state().answered_at.insert((ip, transport), Instant::now());
     }
 
+    /// Notes that the programs have answered the agent itself.
+    pub fn see_programs(&self) {
+        self.state().programs_answered_at = Some(Instant::now());
+    }
+
+    /// Notes that the programs have nothing to answer the agent.
+    pub fn forget_programs(&self) {
+        self.state().programs_answered_at = None;
+    }
+
     /// Says whether the pipeline works, or is merely late: nothing is given up before.
     pub fn is_pipeline_alive(&self) -> bool {
         self.pipeline_lateness().is_none_or(|late| late < LATE)
@@ -237,7 +250,8 @@ impl Health {
         if self.pipeline_lateness().is_some() {
             return Some("events are not worked off: the agent hangs".to_owned());
         }
-        if let Some(trouble) = self.address_trouble().or_else(|| self.silent_socket()) {
+        let trouble = self.address_trouble().or_else(|| self.silent_socket());
+        if let Some(trouble) = trouble.or_else(|| self.silent_programs()) {
             return Some(trouble);
         }
         let age = self.lease_age()?;
@@ -258,6 +272,15 @@ impl Health {
         let ((ip, transport), at) = answers.find(|(_, at)| at.elapsed() > ANSWER_LIMIT)?;
         let seconds = at.elapsed().as_secs_f64();
         Some(format!("{ip} has not answered over {transport} for {seconds:.1} s: the agent hangs"))
+    }
+
+    /// Returns a sentence about programs that have answered and do so no longer.
+    fn silent_programs(&self) -> Option<String> {
+        let age = self.state().programs_answered_at?.elapsed();
+        (age > ANSWER_LIMIT).then(|| {
+            let seconds = age.as_secs_f64();
+            format!("the programs have not answered on lo for {seconds:.1} s: are they attached?")
+        })
     }
 
     /// Returns what is missing until everything works; nothing when it does, or
@@ -347,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn hung_when_a_socket_falls_silent() {
+    fn in_trouble_when_what_answered_falls_silent() {
         let health = Health::new(Duration::from_secs(10));
         let ip = IpAddr::from([169, 254, 25, 10]);
         health.see_answer(ip, Transport::Udp);
@@ -356,5 +379,13 @@ mod tests {
         health.state().answered_at.insert((ip, Transport::Udp), long_ago);
         let trouble = health.trouble().expect("silent");
         assert_eq!(trouble, "169.254.25.10 has not answered over UDP for 2.0 s: the agent hangs");
+        health.see_answer(ip, Transport::Udp);
+        health.see_programs();
+        assert_eq!(health.trouble(), None);
+        health.state().programs_answered_at = Some(long_ago);
+        let trouble = health.trouble().expect("silent");
+        assert!(trouble.starts_with("the programs have not answered on lo for 2.0 s"), "{trouble}");
+        health.forget_programs();
+        assert_eq!(health.trouble(), None);
     }
 }

@@ -2,6 +2,7 @@
 //! within a second: by `/health`, by `nodedns status`, by the metrics.
 
 use std::{
+    collections::HashMap,
     net::{IpAddr, SocketAddr},
     process::Command,
     time::{Duration, Instant},
@@ -10,7 +11,7 @@ use std::{
 use harness::{
     agent::Agent,
     http::{self, Response},
-    kernel::{Need, require},
+    kernel::{self, Need, require},
     node::LOCAL_IP,
     process::run_ok,
     tools,
@@ -168,4 +169,29 @@ fn what_cannot_be_put_back_is_reported() {
     });
     rig.node.add_address(IpAddr::from(LOCAL_IP));
     within_a_second("the address: back", || trouble().0 == 200);
+}
+
+/// The agent asks the programs, too; what it asks itself is not counted there.
+#[test]
+fn a_program_that_is_taken_off_is_reported() {
+    let Some(rig) = rig("taken-off", &["bpftool"]) else { return };
+    let agent = rig.start(&[]);
+    let asked = || metric(&rig, "coredns_health_request_duration_seconds_count").unwrap_or(0.0);
+    let (_, counted) = agent.counted(|| {
+        let before = asked();
+        assert!(poll_until(SOON, || asked() > before + 10.0), "it asks itself");
+    });
+    assert_eq!(counted, HashMap::new());
+    within_a_second("all is well", || is_healthy(&rig));
+    if !kernel::features().tcx {
+        println!("this kernel has no tcx: a filter has no link that could be detached");
+        return;
+    }
+    const LO: u32 = 1;
+    let mut detach = rig.node.command(tools::expect("bpftool"));
+    run_ok(detach.args(["link", "detach", "pinned"]).arg(agent.pins().link(LO)));
+    within_a_second("the program on lo: reported", || {
+        let response = get(&rig, 9254, "/health");
+        response.is_some_and(|it| it.status == 503 && it.body.contains("the programs have not"))
+    });
 }

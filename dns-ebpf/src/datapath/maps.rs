@@ -229,9 +229,15 @@ pub fn ticks_ns() -> u64 {
 /// Counts `outcome` on this CPU.
 #[inline(always)]
 pub fn count(outcome: Outcome, is_v6: bool) {
+    count_times(outcome, is_v6, 1);
+}
+
+/// Counts `outcome` on this CPU, so many times.
+#[inline(always)]
+pub fn count_times(outcome: Outcome, is_v6: bool, times: u64) {
     if let Some(counter) = COUNTERS.get_ptr_mut(outcome::counter(outcome, is_v6)) {
         // SAFETY: this CPU's own slot; programs on one CPU do not interrupt each other here.
-        unsafe { *counter += 1 }
+        unsafe { *counter += times }
     }
 }
 

@@ -1,4 +1,5 @@
-//! The agent asks itself, over each of its sockets: what answers is alive.
+//! The agent asks itself, over each of its sockets: what answers is alive. And it
+//! asks what the programs are to answer, which its sockets do not say to it.
 //!
 //! The responses over UDP are also what renews the set `alive` of the nftables
 //! table, so the questions stop when the agent should not be asked any more.
@@ -7,7 +8,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     ops::RangeInclusive,
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -24,24 +25,31 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
-    answers::Transport, config::DNS_PORT, health::Health, message::HEADER,
+    answers::Transport,
+    cluster::Cluster,
+    config::DNS_PORT,
+    datapath::encode::wire_name,
+    health::Health,
+    message::{HEADER, Header, NOERROR, TYPE_SOA},
     metrics::HeartbeatMetrics,
 };
 
 /// How often each UDP socket is asked.
 const ASK_EVERY: Duration = Duration::from_millis(250);
-/// In how many turns each TCP socket is asked once.
-const TCP_TURNS: u32 = 2;
+/// In how many turns each TCP socket, and the programs, are asked once.
+const TURNS: u32 = 2;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// Ports to ask from, which no service has been assigned (IANA) and no client gets
 /// by chance: the nftables table treats them as the agent's even when it is dead.
 const PORTS: [RangeInclusive<u16>; 3] = [834..=846, 863..=872, 874..=885];
 
-/// Octets of the question: a header, and the root's name, type and class.
+/// Octets of the question to a socket: a header, and the root's name, type and class.
 const QUESTION_LENGTH: usize = HEADER + 5;
 /// The same, as a stream's second octet of length.
 const QUESTION_LENGTH_OCTET: u8 = 17;
+/// Most octets of a response.
+const RESPONSE_MAX: usize = 512;
 
 /// The clients' sides of the questions.
 #[derive(Debug)]
@@ -73,18 +81,53 @@ impl Heartbeat {
     }
 
     /// Asks, while the pipeline works, and notes the answers in `health`.
-    pub async fn run(mut self, health: Arc<Health>, counts: HeartbeatMetrics) -> Result<()> {
+    pub async fn run(
+        self,
+        cluster: Arc<RwLock<Cluster>>,
+        health: Arc<Health>,
+        counts: HeartbeatMetrics,
+    ) -> Result<()> {
+        let Self { mut probes } = self;
         let mut turns = interval(ASK_EVERY);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        for turn in (0..TCP_TURNS).cycle() {
+        let notes = Notes { health, counts };
+        for turn in (0..TURNS).cycle() {
             turns.tick().await;
-            if !health.is_pipeline_alive() {
+            if !notes.health.is_pipeline_alive() {
                 continue;
             }
             // At once, so that a silent one does not hold up the others.
-            join_all(self.probes.iter_mut().map(|it| it.ask(turn == 0, &health, &counts))).await;
+            join_all(probes.iter_mut().map(|it| it.ask(turn == 0, &notes))).await;
+            if turn == 0
+                && let Some(probe) = probes.first()
+            {
+                probe.ask_programs(zone_of_kernel(&cluster), &notes).await;
+            }
         }
         Ok(())
+    }
+}
+
+/// Returns the name of the zone whose SOA the programs know, as on the wire.
+fn zone_of_kernel(cluster: &RwLock<Cluster>) -> Option<Vec<u8>> {
+    let cluster = cluster.read().unwrap_or_else(PoisonError::into_inner);
+    wire_name(&cluster.table.zone.as_ref()?.name)
+}
+
+/// Where answers are noted.
+struct Notes {
+    health: Arc<Health>,
+    counts: HeartbeatMetrics,
+}
+
+impl Notes {
+    /// Returns whether there was an answer.
+    fn count(&self, result: &Result<()>, start: Instant) -> bool {
+        self.counts.count(result.is_ok(), start.elapsed());
+        if let Err(reason) = result {
+            debug!("{reason:#}");
+        }
+        result.is_ok()
     }
 }
 
@@ -100,37 +143,52 @@ impl Probe {
         Ok(Self { server, udp, source, tcp_answers: true })
     }
 
-    async fn ask(&mut self, also_tcp: bool, health: &Health, counts: &HeartbeatMetrics) {
+    async fn ask(&mut self, also_tcp: bool, notes: &Notes) {
         let ip = self.server.ip();
-        let note = |result: Result<()>, transport, start: Instant| {
-            counts.count(result.is_ok(), start.elapsed());
-            match &result {
-                Ok(()) => health.see_answer(ip, transport),
-                Err(reason) => debug!("{reason:#}"),
-            }
-            result.is_ok()
-        };
         if also_tcp {
             let start = Instant::now();
-            self.tcp_answers = note(self.ask_tcp().await, Transport::Tcp, start);
+            self.tcp_answers = notes.count(&self.ask_tcp().await, start);
+            if self.tcp_answers {
+                notes.health.see_answer(ip, Transport::Tcp);
+            }
         }
         if self.tcp_answers {
             let start = Instant::now();
-            note(self.ask_udp().await, Transport::Udp, start);
+            if notes.count(&self.ask_udp().await, start) {
+                notes.health.see_answer(ip, Transport::Udp);
+            }
+        }
+    }
+
+    /// Asks for the SOA of a zone, which the programs on `lo` answer if they are there.
+    async fn ask_programs(&self, zone: Option<Vec<u8>>, notes: &Notes) {
+        let Some(zone) = zone else { return notes.health.forget_programs() };
+        let start = Instant::now();
+        let response = self.exchange(&soa_question(rand::random(), &zone)).await;
+        let header = response.ok().and_then(|response| Header::parse(&response));
+        // Else it has come to the agent's socket, or is lost. They may not know it yet.
+        if header.is_some_and(|header| header.rcode() == NOERROR) {
+            notes.counts.count(true, start.elapsed());
+            notes.health.see_programs();
         }
     }
 
     async fn ask_udp(&self) -> Result<()> {
-        let question = question(rand::random());
+        self.exchange(&question(rand::random())).await.map(drop)
+    }
+
+    /// Asks over UDP and returns the response.
+    async fn exchange(&self, question: &[u8]) -> Result<Vec<u8>> {
         let cannot = || format!("{} does not answer over UDP", self.server);
         let exchange = async {
-            self.udp.send_to(&question, self.server).await?;
-            let mut response = [0; QUESTION_LENGTH];
+            self.udp.send_to(question, self.server).await?;
+            let mut response = vec![0; RESPONSE_MAX];
             loop {
                 let (length, from) = self.udp.recv_from(&mut response).await?;
                 // A late answer to an earlier question is not this one's.
-                if from == self.server && is_answer(response.get(..length), &question) {
-                    return io::Result::Ok(());
+                if from == self.server && is_answer(response.get(..length), question) {
+                    response.truncate(length);
+                    return io::Result::Ok(response);
                 }
             }
         };
@@ -191,6 +249,14 @@ fn open(source: SocketAddr, kind: Type) -> io::Result<Socket> {
 fn question(id: u16) -> [u8; QUESTION_LENGTH] {
     let [high, low] = id.to_be_bytes();
     [high, low, 0x10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1]
+}
+
+/// A query for the SOA of a zone, whose name is as on the wire.
+fn soa_question(id: u16, zone: &[u8]) -> Vec<u8> {
+    let [high, low] = id.to_be_bytes();
+    let [_, soa] = TYPE_SOA.to_be_bytes();
+    let header = [high, low, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    [&header[..], zone, &[0, soa, 0, 1]].concat()
 }
 
 fn is_answer(response: Option<&[u8]>, question: &[u8]) -> bool {

@@ -11,6 +11,7 @@ use crate::{
     answers::{self, Arrival, Decision, Elsewhere, Family, Pending, Provenance, Transport},
     cluster::Cluster,
     forward::{Answer, CachingForwarder, ForwardError},
+    message::{Header, OPCODE},
     metrics::{CacheLabels, Metrics, Plugin, ServerLabels, server_label},
 };
 
@@ -87,6 +88,9 @@ impl Responder {
 
     /// Returns the response to `query`, if it is decided here.
     pub(super) fn answer(&self, query: &[u8], listener: &Listener) -> Result<Vec<u8>, Undecided> {
+        if !listener.is_counted && is_for_programs(query) {
+            return Ok(answers::build_servfail(query));
+        }
         let started_at = Instant::now();
         let count = || self.metrics.count_query(&listener.server, listener.arrival, query);
         let labels = listener.is_counted.then(count);
@@ -171,4 +175,9 @@ impl Responder {
         }
         response
     }
+}
+
+/// Whether the agent has asked the programs, which have passed it up.
+fn is_for_programs(query: &[u8]) -> bool {
+    Header::parse(query).is_some_and(|header| header.flags & OPCODE == 0)
 }
