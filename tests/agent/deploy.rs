@@ -213,7 +213,7 @@ fn the_transparent_overlay_answers_for_kube_dns() {
     let [base, transparent] = ["base", "transparent"].map(|name| config(&overlays[name]));
     let kube_dns = ObjectName { namespace: "kube-system".into(), name: "kube-dns".into() };
     assert_eq!(base.intercepted, []);
-    assert_eq!(transparent.intercepted, [kube_dns.clone()]);
+    assert_eq!(transparent.intercepted, std::slice::from_ref(&kube_dns));
     assert_eq!(transparent.upstream, Upstream::Services(vec![kube_dns]));
     assert_eq!(transparent.local_ips, base.local_ips, "where its health is asked for");
     assert_eq!(transparent.health_listen, base.health_listen);

@@ -21,6 +21,8 @@ use nix::sys::signal::Signal;
 
 use crate::rig::{Rig, SOON, rig};
 
+/// Index of `lo`, which is the first link of every namespace.
+const LOOPBACK: u32 = 1;
 const A_SECOND: Duration = Duration::from_secs(1);
 /// How long `/health` may take: one that does not answer reports, too.
 const PATIENCE: Duration = Duration::from_millis(300);
@@ -177,7 +179,7 @@ fn a_program_that_is_taken_off_is_reported() {
     let Some(rig) = rig("taken-off", &["bpftool"]) else { return };
     let agent = rig.start(&[]);
     let asked = || metric(&rig, "coredns_health_request_duration_seconds_count").unwrap_or(0.0);
-    let (_, counted) = agent.counted(|| {
+    let ((), counted) = agent.counted(|| {
         let before = asked();
         assert!(poll_until(SOON, || asked() > before + 10.0), "it asks itself");
     });
@@ -187,9 +189,8 @@ fn a_program_that_is_taken_off_is_reported() {
         println!("this kernel has no tcx: a filter has no link that could be detached");
         return;
     }
-    const LO: u32 = 1;
     let mut detach = rig.node.command(tools::expect("bpftool"));
-    run_ok(detach.args(["link", "detach", "pinned"]).arg(agent.pins().link(LO)));
+    run_ok(detach.args(["link", "detach", "pinned"]).arg(agent.pins().link(LOOPBACK)));
     within_a_second("the program on lo: reported", || {
         let response = get(&rig, 9254, "/health");
         response.is_some_and(|it| it.status == 503 && it.body.contains("the programs have not"))
