@@ -3,34 +3,24 @@
 
 mod addresses;
 mod pods;
+mod touched;
 mod unusable;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use crate::objects::{
     ConfigMap, EndpointSlice, Event, Kind, Labels, Namespace, Object, ObjectName, Service,
-    ServiceKind, Unusable, is_label,
+    ServiceKind, is_label,
 };
 use addresses::Addresses;
 use pods::Pods;
 use unusable::Unusables;
 
-/// What an event may have changed. Nothing, when the objects stay the same.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Touched {
-    /// Services, existing or not, whose records may be others now.
-    pub services: BTreeSet<ObjectName>,
-    /// Namespaces that came, went or changed.
-    pub namespaces: BTreeSet<String>,
-    /// Whether a Service, an EndpointSlice or a Pod came, went or changed, and not
-    /// only a Namespace: such changes raise the SOA serial.
-    pub is_data: bool,
-    /// Whether CoreDNS's ConfigMap came, went or changed.
-    pub corefile: bool,
-}
+pub use touched::Touched;
 
 /// What is known of an object that is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,17 +33,17 @@ pub enum Known<T> {
     Unknown,
 }
 
-/// The objects of the cluster.
+/// The objects of the cluster. Each is there once, however many lead to it.
 #[derive(Debug, Default)]
 pub struct Index {
-    namespaces: HashMap<String, Contents>,
+    namespaces: HashMap<Box<str>, Contents>,
     config_map: Option<ConfigMap>,
     listed: HashSet<Kind>,
     unusables: Unusables,
     /// Services by clusterIP.
-    cluster_ips: Addresses,
+    cluster_ips: Addresses<Service>,
     /// Slices by the addresses of their endpoints.
-    endpoint_ips: Addresses,
+    endpoint_ips: Addresses<EndpointSlice>,
     pods: Pods,
 }
 
@@ -62,16 +52,34 @@ pub struct Index {
 struct Contents {
     /// Of the Namespace object, if it is there.
     labels: Option<Labels>,
-    services: HashMap<String, Entry>,
-    /// Name of a slice -> name of its Service.
-    slice_services: HashMap<String, String>,
+    services: HashMap<Box<str>, Entry>,
+    slices: HashMap<Box<str>, Arc<EndpointSlice>>,
 }
 
 /// A Service and its slices; each may be there without the other.
 #[derive(Debug, Default)]
 struct Entry {
-    service: Option<Service>,
-    slices: BTreeMap<String, EndpointSlice>,
+    service: Option<Arc<Service>>,
+    /// In the order of their names.
+    slices: Vec<Arc<EndpointSlice>>,
+}
+
+impl Entry {
+    /// Puts a slice in the place of the one of that name.
+    fn put(&mut self, slice: Arc<EndpointSlice>) {
+        match self.slices.binary_search_by(|other| other.name.cmp(&slice.name)) {
+            Ok(place) => self.slices[place] = slice,
+            Err(place) => {
+                // Nearly all have one, and a Vec would make room for four.
+                self.slices.reserve_exact(1);
+                self.slices.insert(place, slice);
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.service.is_none() && self.slices.is_empty()
+    }
 }
 
 impl Index {
@@ -83,7 +91,8 @@ impl Index {
         };
         let mut touched = Touched::default();
         for step in self.split(event) {
-            touched.extend(self.apply_step(step));
+            touched.extend(self.touches(&step));
+            self.apply_step(step);
         }
         if let Some(kind) = listed {
             self.note_listed(kind);
@@ -109,18 +118,23 @@ impl Index {
     }
 
     /// Takes in the change of one object.
-    pub fn apply_step(&mut self, step: Step) -> Touched {
-        let mut touched = Touched::default();
+    pub fn apply_step(&mut self, step: Step) {
         match step {
-            Step::Apply(object) => self.apply_object(object, &mut touched),
             Step::Delete(kind, name) => {
-                if let Some(mark) = self.unusables.remove(kind, &name) {
-                    self.touch_unusable(&mark, &mut touched);
+                self.unusables.remove(kind, &name);
+                self.delete(kind, &name);
+            }
+            Step::Apply(Object::Unusable(mark)) => {
+                self.delete(mark.kind, &mark.name);
+                self.unusables.insert(mark);
+            }
+            Step::Apply(object) => {
+                if self.unusables.has_any() {
+                    self.unusables.remove(object.kind(), &object.name());
                 }
-                self.delete(kind, &name, &mut touched);
+                self.put(object);
             }
         }
-        touched
     }
 
     /// Notes that all objects of a kind are there.
@@ -165,7 +179,7 @@ impl Index {
     /// Returns the names of all Namespace objects, in no order.
     pub fn namespaces(&self) -> impl Iterator<Item = &str> {
         let existing = self.namespaces.iter().filter(|(_, contents)| contents.labels.is_some());
-        existing.map(|(name, _)| name.as_str())
+        existing.map(|(name, _)| &**name)
     }
 
     /// Whether a Service object of that name exists, malformed or not.
@@ -175,7 +189,7 @@ impl Index {
 
     /// Returns a Service.
     pub fn service(&self, name: &ObjectName) -> Option<&Service> {
-        self.entry(name)?.service.as_ref()
+        self.entry(name)?.service.as_deref()
     }
 
     /// Returns what is known of a Service.
@@ -190,27 +204,28 @@ impl Index {
     /// Returns all Services, in no order.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
         let entries = self.namespaces.values().flat_map(|contents| contents.services.values());
-        entries.filter_map(|entry| entry.service.as_ref())
+        entries.filter_map(|entry| entry.service.as_deref())
     }
 
     /// Returns the names of all Services that are there, or that slices are of, in no
     /// order.
     pub fn service_names(&self) -> impl Iterator<Item = ObjectName> {
         self.namespaces.iter().flat_map(|(namespace, contents)| {
-            let named =
-                |name: &String| ObjectName { namespace: namespace.clone(), name: name.clone() };
-            contents.services.keys().map(named)
+            contents
+                .services
+                .keys()
+                .map(|name| ObjectName { namespace: namespace.to_string(), name: name.to_string() })
         })
     }
 
     /// Returns the Services that have a clusterIP, in the order of their names.
     pub fn services_by_ip(&self, ip: IpAddr) -> impl Iterator<Item = &Service> {
-        self.cluster_ips.objects(ip).filter_map(|name| self.service(name))
+        self.cluster_ips.objects(ip)
     }
 
     /// Returns the slices of a Service in the order of their names.
     pub fn slices(&self, service: &ObjectName) -> impl Iterator<Item = &EndpointSlice> {
-        self.entry(service).into_iter().flat_map(|entry| entry.slices.values())
+        self.entry(service).into_iter().flat_map(|entry| &entry.slices).map(|slice| &**slice)
     }
 
     /// Whether the slices of a Service are all there is: no malformed one may be
@@ -222,7 +237,7 @@ impl Index {
     /// Returns the slices that have a ready endpoint with an address, in the order
     /// of their names.
     pub fn slices_by_ip(&self, ip: IpAddr) -> impl Iterator<Item = &EndpointSlice> {
-        self.endpoint_ips.objects(ip).filter_map(|name| self.stored_slice(name))
+        self.endpoint_ips.objects(ip)
     }
 
     /// Whether no object of that kind is malformed.
@@ -253,154 +268,96 @@ impl Index {
     }
 
     fn entry(&self, service: &ObjectName) -> Option<&Entry> {
-        self.namespaces.get(&service.namespace)?.services.get(&service.name)
-    }
-
-    fn apply_object(&mut self, object: Object, touched: &mut Touched) {
-        if !matches!(object, Object::Unusable(_))
-            && let Some(mark) = self.unusables.remove(object.kind(), &object.name())
-        {
-            self.touch_unusable(&mark, touched);
-        }
-        match object {
-            Object::Namespace(Namespace { name, labels, datapath: _ }) => {
-                let contents = self.namespaces.entry(name.clone()).or_default();
-                let labels = Some(labels);
-                if contents.labels != labels {
-                    contents.labels = labels;
-                    self.touch_namespace(&name, touched);
-                }
-            }
-            Object::Service(service) => self.apply_service(service, touched),
-            Object::EndpointSlice(slice) => self.apply_slice(slice, touched),
-            Object::ConfigMap(map) => {
-                let map = Some(map);
-                touched.corefile |= self.config_map != map;
-                self.config_map = map;
-            }
-            Object::Pod(pod) => touched.is_data |= self.pods.apply(pod),
-            Object::Unusable(mark) => {
-                self.delete(mark.kind, &mark.name, touched);
-                let old = self.unusables.insert(mark.clone());
-                if old.as_ref() != Some(&mark) {
-                    self.touch_unusable(&mark, touched);
-                    if let Some(old) = old {
-                        self.touch_unusable(&old, touched);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Touches what a mark, come or gone, may change.
-    fn touch_unusable(&self, mark: &Unusable, touched: &mut Touched) {
-        let ObjectName { namespace, name } = &mark.name;
-        let named = |name: &str| ObjectName { namespace: namespace.clone(), name: name.to_owned() };
-        match (mark.kind, &mark.service) {
-            (Kind::Service, _) if !name.is_empty() => touched.touch(mark.name.clone()),
-            (Kind::EndpointSlice, Some(service)) => touched.touch(named(service)),
-            (Kind::Service | Kind::EndpointSlice, _) => {
-                touched.is_data = true;
-                self.touch_namespace(namespace, touched);
-            }
-            (Kind::Namespace, _) => {
-                touched.namespaces.insert(name.clone());
-                self.touch_namespace(name, touched);
-            }
-            (Kind::ConfigMap, _) => touched.corefile = true,
-            (Kind::Pod, _) => touched.is_data = true,
-        }
-    }
-
-    /// Touches a Namespace with all that is in it; every one when its name is
-    /// empty, which stands for one that is not known.
-    fn touch_namespace(&self, name: &str, touched: &mut Touched) {
-        if name.is_empty() {
-            self.namespaces.iter().for_each(|(name, contents)| contents.touch_all(name, touched));
-        } else if let Some(contents) = self.namespaces.get(name) {
-            contents.touch_all(name, touched);
-        }
-        let malformed = self.unusables.names(Kind::Service);
-        let malformed = malformed.filter(|it| name.is_empty() || it.namespace == name);
-        touched.services.extend(malformed.cloned());
-    }
-
-    fn apply_service(&mut self, service: Service, touched: &mut Touched) {
-        let name = service.name.clone();
-        let contents = self.namespaces.entry(name.namespace.clone()).or_default();
-        let entry = contents.services.entry(name.name.clone()).or_default();
-        if entry.service.as_ref() != Some(&service) {
-            self.cluster_ips.remove(&name, entry.service.iter().flat_map(cluster_ips));
-            self.cluster_ips.insert(&name, cluster_ips(&service));
-            entry.service = Some(service);
-            touched.touch(name);
-        }
-    }
-
-    fn apply_slice(&mut self, slice: EndpointSlice, touched: &mut Touched) {
-        let service = slice.service_name();
-        if self.stored_slice(&slice.name) == Some(&slice) {
-            return;
-        }
-        self.delete_slice(&slice.name, touched);
-        self.endpoint_ips.insert(&slice.name, endpoint_ips(&slice));
-        let contents = self.namespaces.entry(service.namespace.clone()).or_default();
-        contents.slice_services.insert(slice.name.name.clone(), service.name.clone());
-        let entry = contents.services.entry(service.name.clone()).or_default();
-        entry.slices.insert(slice.name.name.clone(), slice);
-        touched.touch(service);
+        self.namespaces.get(service.namespace.as_str())?.services.get(service.name.as_str())
     }
 
     fn stored_slice(&self, name: &ObjectName) -> Option<&EndpointSlice> {
-        let contents = self.namespaces.get(&name.namespace)?;
-        let service = contents.slice_services.get(&name.name)?;
-        contents.services.get(service)?.slices.get(&name.name)
+        let contents = self.namespaces.get(name.namespace.as_str())?;
+        contents.slices.get(name.name.as_str()).map(|slice| &**slice)
     }
 
-    fn delete(&mut self, kind: Kind, name: &ObjectName, touched: &mut Touched) {
+    fn contents_mut(&mut self, namespace: &str) -> &mut Contents {
+        self.namespaces.entry(namespace.into()).or_default()
+    }
+
+    /// Puts a well-formed object in the place of the one of that name.
+    fn put(&mut self, object: Object) {
+        match object {
+            Object::Namespace(Namespace { name, labels, datapath: _ }) => {
+                self.contents_mut(&name).labels = Some(labels);
+            }
+            Object::Service(service) => self.put_service(service),
+            Object::EndpointSlice(slice) => self.put_slice(slice),
+            Object::ConfigMap(map) => self.config_map = Some(map),
+            Object::Pod(pod) => self.pods.apply(pod),
+            Object::Unusable(_) => {}
+        }
+    }
+
+    fn put_service(&mut self, service: Service) {
+        if self.service(&service.name) == Some(&service) {
+            return;
+        }
+        let service = Arc::new(service);
+        let name = &service.name;
+        let contents = self.contents_mut(&name.namespace);
+        let entry = contents.services.entry(name.name.as_str().into()).or_default();
+        if let Some(old) = entry.service.replace(Arc::clone(&service)) {
+            self.cluster_ips.remove(name, cluster_ips(&old));
+        }
+        self.cluster_ips.insert(&service, cluster_ips(&service));
+    }
+
+    fn put_slice(&mut self, slice: EndpointSlice) {
+        if self.stored_slice(&slice.name) == Some(&slice) {
+            return;
+        }
+        self.delete_slice(&slice.name);
+        let slice = Arc::new(slice);
+        self.endpoint_ips.insert(&slice, endpoint_ips(&slice));
+        let contents = self.contents_mut(&slice.name.namespace);
+        contents.slices.insert(slice.name.name.as_str().into(), Arc::clone(&slice));
+        contents.services.entry(slice.service.as_str().into()).or_default().put(slice);
+    }
+
+    fn delete(&mut self, kind: Kind, name: &ObjectName) {
         match kind {
             Kind::Namespace => {
-                if let Some(contents) = self.namespaces.get_mut(&name.name)
-                    && contents.labels.take().is_some()
-                {
-                    self.touch_namespace(&name.name, touched);
+                if let Some(contents) = self.namespaces.get_mut(name.name.as_str()) {
+                    contents.labels = None;
                 }
                 self.forget_if_empty(&name.name);
             }
-            Kind::Service => self.delete_service(name, touched),
-            Kind::EndpointSlice => self.delete_slice(name, touched),
-            Kind::ConfigMap => {
-                touched.corefile |= self.config_map.take_if(|map| map.name == *name).is_some();
-            }
-            Kind::Pod => touched.is_data |= self.pods.delete(name),
+            Kind::Service => self.delete_service(name),
+            Kind::EndpointSlice => self.delete_slice(name),
+            Kind::ConfigMap => drop(self.config_map.take_if(|map| map.name == *name)),
+            Kind::Pod => self.pods.delete(name),
         }
     }
 
-    fn delete_service(&mut self, name: &ObjectName, touched: &mut Touched) {
-        let Some(contents) = self.namespaces.get_mut(&name.namespace) else { return };
-        let Some(entry) = contents.services.get_mut(&name.name) else { return };
+    fn delete_service(&mut self, name: &ObjectName) {
+        let Some(contents) = self.namespaces.get_mut(name.namespace.as_str()) else { return };
+        let Some(entry) = contents.services.get_mut(name.name.as_str()) else { return };
         if let Some(service) = entry.service.take() {
             self.cluster_ips.remove(name, cluster_ips(&service));
-            touched.touch(name.clone());
         }
-        if entry.slices.is_empty() {
-            contents.services.remove(&name.name);
+        if entry.is_empty() {
+            contents.services.remove(name.name.as_str());
         }
         self.forget_if_empty(&name.namespace);
     }
 
-    fn delete_slice(&mut self, name: &ObjectName, touched: &mut Touched) {
-        let Some(contents) = self.namespaces.get_mut(&name.namespace) else { return };
-        let Some(service) = contents.slice_services.remove(&name.name) else { return };
-        if let Some(entry) = contents.services.get_mut(&service) {
-            if let Some(slice) = entry.slices.remove(&name.name) {
-                self.endpoint_ips.remove(name, endpoint_ips(&slice));
-            }
-            if entry.service.is_none() && entry.slices.is_empty() {
-                contents.services.remove(&service);
+    fn delete_slice(&mut self, name: &ObjectName) {
+        let Some(contents) = self.namespaces.get_mut(name.namespace.as_str()) else { return };
+        let Some(slice) = contents.slices.remove(name.name.as_str()) else { return };
+        self.endpoint_ips.remove(name, endpoint_ips(&slice));
+        let service = slice.service.as_str();
+        if let Some(entry) = contents.services.get_mut(service) {
+            entry.slices.retain(|other| other.name != *name);
+            if entry.is_empty() {
+                contents.services.remove(service);
             }
         }
-        touched.touch(ObjectName { namespace: name.namespace.clone(), name: service });
         self.forget_if_empty(&name.namespace);
     }
 
@@ -421,7 +378,7 @@ impl Index {
             Kind::Service => self.services().map(|service| service.name.clone()).collect(),
             Kind::EndpointSlice => {
                 let slices = self.namespaces.iter().flat_map(|(namespace, contents)| {
-                    contents.slice_services.keys().map(|name| named(namespace, name))
+                    contents.slices.keys().map(|name| named(namespace, name))
                 });
                 slices.collect()
             }
@@ -455,33 +412,8 @@ fn endpoint_ips(slice: &EndpointSlice) -> impl Iterator<Item = IpAddr> {
 }
 
 impl Contents {
-    fn touch_all(&self, namespace: &str, touched: &mut Touched) {
-        touched.namespaces.insert(namespace.to_owned());
-        touched.services.extend(
-            self.services
-                .keys()
-                .map(|name| ObjectName { namespace: namespace.to_owned(), name: name.clone() }),
-        );
-    }
-
     fn is_empty(&self) -> bool {
-        self.labels.is_none() && self.services.is_empty() && self.slice_services.is_empty()
-    }
-}
-
-impl Touched {
-    /// Takes in what else was touched.
-    pub fn extend(&mut self, other: Self) {
-        self.services.extend(other.services);
-        self.namespaces.extend(other.namespaces);
-        self.is_data |= other.is_data;
-        self.corefile |= other.corefile;
-    }
-
-    /// Notes a Service that changed, itself or by its slices.
-    fn touch(&mut self, service: ObjectName) {
-        self.is_data = true;
-        self.services.insert(service);
+        self.labels.is_none() && self.services.is_empty() && self.slices.is_empty()
     }
 }
 

@@ -1,10 +1,6 @@
 //! Pods by name and by address.
 
-use std::{
-    collections::{HashMap, hash_map},
-    iter,
-    net::IpAddr,
-};
+use std::{collections::HashMap, iter, net::IpAddr, sync::Arc};
 
 use super::{Known, addresses::Addresses};
 use crate::objects::{ObjectName, Pod};
@@ -12,8 +8,8 @@ use crate::objects::{ObjectName, Pod};
 /// All Pods.
 #[derive(Debug, Default)]
 pub(super) struct Pods {
-    pods: HashMap<ObjectName, Entry>,
-    by_ip: Addresses,
+    pods: HashMap<Arc<ObjectName>, Entry>,
+    by_ip: Addresses<ObjectName>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,33 +21,35 @@ struct Entry {
 }
 
 impl Pods {
-    /// Takes a Pod in; returns whether something changed. One that is being
+    /// Whether a Pod, when it is taken in, changes anything. One that is being
     /// deleted changes nothing about what is known of it.
-    pub(super) fn apply(&mut self, pod: Pod) -> bool {
-        let Pod { name, ip, is_terminating, .. } = pod;
-        let Some(ip) = ip else { return false };
-        let entry = Entry { ip, is_doubtful: is_terminating };
-        match self.pods.entry(name) {
-            hash_map::Entry::Occupied(old) if is_terminating || *old.get() == entry => false,
-            hash_map::Entry::Occupied(mut old) => {
-                self.by_ip.remove(old.key(), iter::once(old.get().ip));
-                self.by_ip.insert(old.key(), iter::once(ip));
-                old.insert(entry);
-                true
-            }
-            hash_map::Entry::Vacant(new) => {
-                self.by_ip.insert(new.key(), iter::once(ip));
-                new.insert(entry);
-                true
-            }
+    pub(super) fn is_changed_by(&self, pod: &Pod) -> bool {
+        let Some(entry) = Entry::of(pod) else { return false };
+        self.pods.get(&pod.name).is_none_or(|old| !pod.is_terminating && *old != entry)
+    }
+
+    /// Takes a Pod in.
+    pub(super) fn apply(&mut self, pod: Pod) {
+        if !self.is_changed_by(&pod) {
+            return;
+        }
+        let Some(entry) = Entry::of(&pod) else { return };
+        self.delete(&pod.name);
+        let name = Arc::new(pod.name);
+        self.by_ip.insert(&name, iter::once(entry.ip));
+        self.pods.insert(name, entry);
+    }
+
+    /// Takes a Pod out, if it is there.
+    pub(super) fn delete(&mut self, name: &ObjectName) {
+        if let Some(entry) = self.pods.remove(name) {
+            self.by_ip.remove(name, iter::once(entry.ip));
         }
     }
 
-    /// Takes a Pod out; returns whether it was there.
-    pub(super) fn delete(&mut self, name: &ObjectName) -> bool {
-        let Some(entry) = self.pods.remove(name) else { return false };
-        self.by_ip.remove(name, iter::once(entry.ip));
-        true
+    /// Whether a Pod is there.
+    pub(super) fn has(&self, name: &ObjectName) -> bool {
+        self.pods.contains_key(name)
     }
 
     /// Returns how many Pods of a namespace have an address.
@@ -68,6 +66,13 @@ impl Pods {
 
     /// Returns the names of all Pods, in no order.
     pub(super) fn names(&self) -> impl Iterator<Item = &ObjectName> {
-        self.pods.keys()
+        self.pods.keys().map(|name| &**name)
+    }
+}
+
+impl Entry {
+    /// None for a Pod without an address.
+    fn of(pod: &Pod) -> Option<Self> {
+        Some(Self { ip: pod.ip?, is_doubtful: pod.is_terminating })
     }
 }

@@ -12,20 +12,31 @@ pub(super) struct Unusables {
 }
 
 impl Unusables {
-    /// Marks an object; returns what its mark said before, if it had one.
-    pub(super) fn insert(&mut self, unusable: Unusable) -> Option<Unusable> {
+    /// Marks an object.
+    pub(super) fn insert(&mut self, unusable: Unusable) {
         let Unusable { kind, name, service } = unusable;
-        let service = self.marks.insert((kind, name.clone()), service)?;
-        Some(Unusable { kind, name, service })
+        self.marks.insert((kind, name), service);
     }
 
-    /// Takes an object's mark away; returns it.
-    pub(super) fn remove(&mut self, kind: Kind, name: &ObjectName) -> Option<Unusable> {
-        if self.marks.is_empty() {
+    /// Takes an object's mark away, if it has one.
+    pub(super) fn remove(&mut self, kind: Kind, name: &ObjectName) {
+        if self.has_any() {
+            self.marks.remove(&(kind, name.clone()));
+        }
+    }
+
+    /// Whether any object is malformed.
+    pub(super) fn has_any(&self) -> bool {
+        !self.marks.is_empty()
+    }
+
+    /// Returns what an object's mark says, if it has one.
+    pub(super) fn get(&self, kind: Kind, name: &ObjectName) -> Option<Unusable> {
+        if !self.has_any() {
             return None;
         }
-        let ((kind, name), service) = self.marks.remove_entry(&(kind, name.clone()))?;
-        Some(Unusable { kind, name, service })
+        let ((kind, name), service) = self.marks.get_key_value(&(kind, name.clone()))?;
+        Some(Unusable { kind: *kind, name: name.clone(), service: service.clone() })
     }
 
     /// Returns the names of all malformed objects of a kind.
@@ -44,7 +55,7 @@ impl Unusables {
             let name = ObjectName { namespace: namespace.to_owned(), name: name.to_owned() };
             self.marks.contains_key(&(kind, name))
         };
-        !self.marks.is_empty()
+        self.has_any()
             && (is_it(&name.namespace, &name.name) || is_it(&name.namespace, "") || is_it("", ""))
     }
 
@@ -60,7 +71,7 @@ impl Unusables {
 
     /// Whether a malformed slice may belong to that Service.
     pub(super) fn may_have_slice(&self, service: &ObjectName) -> bool {
-        !self.marks.is_empty()
+        self.has_any()
             && ["", &service.namespace].into_iter().any(|namespace| {
                 let first = ObjectName { namespace: namespace.to_owned(), name: String::new() };
                 let from = self.marks.range((Kind::EndpointSlice, first)..);

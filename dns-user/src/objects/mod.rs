@@ -42,6 +42,12 @@ impl ObjectName {
     }
 }
 
+impl AsRef<Self> for ObjectName {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.namespace.as_str() {
@@ -155,6 +161,12 @@ pub struct Service {
     pub labels: Labels,
 }
 
+impl AsRef<ObjectName> for Service {
+    fn as_ref(&self) -> &ObjectName {
+        &self.name
+    }
+}
+
 /// One endpoint of a slice that is ready (or does not say).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
@@ -186,6 +198,12 @@ pub struct EndpointSlice {
     /// When that happened of which the change to this tells. It decides no answer, and
     /// is taken out before the slice is kept.
     pub changed_at: Option<SystemTime>,
+}
+
+impl AsRef<ObjectName> for EndpointSlice {
+    fn as_ref(&self) -> &ObjectName {
+        &self.name
+    }
 }
 
 impl EndpointSlice {

@@ -154,7 +154,8 @@ impl State {
             let mut touched_now = Touched::default();
             let was_sound = decides_addresses(&cluster.index);
             for step in some {
-                touched_now.extend(cluster.index.apply_step(step));
+                touched_now.extend(cluster.index.touches(&step));
+                cluster.index.apply_step(step);
             }
             update(&mut cluster, &touched_now, changes);
             if decides_addresses(&cluster.index) != was_sound {
