@@ -122,12 +122,11 @@ impl Pipeline {
         if !self.state.has_settings() {
             return Ok(());
         }
-        if *self.filled.borrow() {
-            if let Some(store) = &mut self.store {
-                store.apply(&changes);
-            }
-        } else {
+        if !*self.filled.borrow() {
             self.fill()?;
+        } else if let Some(store) = &mut self.store {
+            let cluster = self.state.cluster().read().unwrap_or_else(PoisonError::into_inner);
+            store.apply(&changes, &*cluster);
         }
         if let Some((service, changed_at)) = change {
             self.count_change(&service, changed_at);
@@ -156,9 +155,9 @@ impl Pipeline {
     fn fill(&mut self) -> Result<()> {
         let cluster = self.state.cluster().read().unwrap_or_else(PoisonError::into_inner);
         if let Some(store) = &mut self.store {
-            store.reconcile(&cluster.table)?;
+            store.reconcile(&*cluster)?;
         }
-        info!(names = cluster.table.names.len(), "every kind has been listed");
+        info!(names = cluster.kernel_names, "every kind has been listed");
         self.filled.send_replace(true);
         Ok(())
     }
@@ -203,7 +202,7 @@ impl Pipeline {
     fn retry(&mut self) {
         if let Some(store) = &mut self.store {
             let cluster = self.state.cluster().read().unwrap_or_else(PoisonError::into_inner);
-            store.retry(&cluster.table);
+            store.retry(&*cluster);
         }
         self.follow_scope();
         self.say();

@@ -1,12 +1,7 @@
 //! What the kernel answers: names of Services with their addresses, and records
 //! of other types (Kubernetes DNS specification 1.1.0).
 
-use std::{
-    collections::{BTreeSet, HashMap, HashSet},
-    iter,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::Arc,
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::objects::{ObjectName, is_label};
 
@@ -111,99 +106,37 @@ pub struct ClusterZone {
     pub serial: u32,
 }
 
-/// All owner names that are answered from here: the one source of answers for
-/// the kernel's map and for the sockets.
-#[derive(Debug, Default)]
-pub struct Table {
-    /// The zone; None while every name is left to CoreDNS.
-    pub zone: Option<ClusterZone>,
-    /// Owner name -> records.
-    pub names: HashMap<String, Arc<NameRecords>>,
-    /// Records of other types.
-    pub answers: HashMap<AnswerKey, Arc<Answer>>,
-    /// Service -> which answers it has a part in.
-    asked: HashMap<ObjectName, BTreeSet<AnswerKey>>,
-    /// Owner name of a Service -> the names of its endpoints.
-    endpoints: HashMap<String, Vec<String>>,
+/// All that is answered from here, which the kernel's maps are brought to. It is made
+/// of the objects when it is asked for: a copy would take more memory than they do.
+pub trait Wanted {
+    /// Returns the zone; None while every name is left to CoreDNS.
+    fn zone(&self) -> Option<&ClusterZone>;
+    /// Returns every owner name with its records. Names come before the one that they
+    /// are below, which may say that these are all.
+    fn names(&self) -> impl Iterator<Item = NameRecords>;
+    /// Returns the records of other types, those of shared addresses more than once.
+    fn answers(&self) -> impl Iterator<Item = Answer>;
+    /// Returns the records of an owner name, if it is one.
+    fn name(&self, name: &str) -> Option<NameRecords>;
+    /// Returns the records of that name and type, if there are some.
+    fn answer(&self, key: &AnswerKey) -> Option<Answer>;
 }
 
-/// What brings a copy of the [`Table`] to its next state, such as the kernel's.
+/// What brings the kernel's maps to what is [`Wanted`] next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// From now on this zone is answered for, or none.
     Zone(Option<ClusterZone>),
     /// The owner name has these records, whatever it had before.
-    Put(Arc<NameRecords>),
+    Put(NameRecords),
     /// The owner name is no longer answered from here.
     Remove(String),
     /// These are the records of that name and type, whatever they were before.
-    PutAnswer(Arc<Answer>),
+    PutAnswer(Answer),
     /// There are no such records any more, or they are in user space.
     RemoveAnswer(AnswerKey),
-}
-
-impl Table {
-    /// Gives `owner`, and the names of endpoints below it, these records and no
-    /// others. Returns the changes: names come before the one that they are below,
-    /// which may say that these are all.
-    pub fn replace(&mut self, owner: &str, records: Vec<NameRecords>) -> Vec<Change> {
-        let old = self.endpoints.remove(owner).unwrap_or_default();
-        let old: Vec<_> = iter::once(owner.to_owned()).chain(old).collect();
-        let names: HashSet<_> = records.iter().map(|records| records.name.clone()).collect();
-        let endpoints: Vec<_> = names.iter().filter(|name| *name != owner).cloned().collect();
-        if !endpoints.is_empty() {
-            self.endpoints.insert(owner.to_owned(), endpoints);
-        }
-        let mut changes = Vec::new();
-        for records in records.into_iter().rev() {
-            if self.names.get(&records.name).is_some_and(|old| **old == records) {
-                continue;
-            }
-            let records = Arc::new(records);
-            self.names.insert(records.name.clone(), Arc::clone(&records));
-            changes.push(Change::Put(records));
-        }
-        for name in old.into_iter().filter(|name| !names.contains(name)) {
-            if let Some((name, _)) = self.names.remove_entry(&name) {
-                changes.push(Change::Remove(name));
-            }
-        }
-        changes
-    }
-
-    /// Notes in which answers a Service has a part. Returns all that may be others
-    /// now: those, and those in which it had one.
-    pub fn ask(&mut self, service: &ObjectName, keys: BTreeSet<AnswerKey>) -> BTreeSet<AnswerKey> {
-        let mut all = self.asked.remove(service).unwrap_or_default();
-        if !keys.is_empty() {
-            all.extend(keys.iter().cloned());
-            self.asked.insert(service.clone(), keys);
-        }
-        all
-    }
-
-    /// Gives a name these records of one type, or none; returns the change, if it
-    /// is one.
-    pub fn set_answer(&mut self, key: AnswerKey, answer: Option<Answer>) -> Option<Change> {
-        let Some(answer) = answer else {
-            return self.answers.remove(&key).map(|_| Change::RemoveAnswer(key));
-        };
-        if self.answers.get(&key).is_some_and(|old| **old == answer) {
-            return None;
-        }
-        let answer = Arc::new(answer);
-        self.answers.insert(key, Arc::clone(&answer));
-        Some(Change::PutAnswer(answer))
-    }
-
-    /// Sets the zone; returns the change, if it is one. The names stay.
-    pub fn set_zone(&mut self, zone: Option<ClusterZone>) -> Option<Change> {
-        if self.zone == zone {
-            return None;
-        }
-        self.zone.clone_from(&zone);
-        Some(Change::Zone(zone))
-    }
+    /// Every name and answer may be another, or gone.
+    All,
 }
 
 /// Returns the name `label.service` of an endpoint of the Service with that owner
@@ -230,32 +163,8 @@ pub fn owner_name(service: &ObjectName, zone: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Change, ClusterZone, NameKind, NameRecords, Table, owner_name};
+    use super::owner_name;
     use crate::objects::builders::mk_name;
-
-    fn mk_zone() -> ClusterZone {
-        ClusterZone {
-            name: "cluster.local".into(),
-            is_complete: true,
-            shuffles: false,
-            forwards_ds: false,
-            ttl_s: 30,
-            soa_ttl_s: 30,
-            negative_ttl_s: 30,
-            soa_minimum_s: 30,
-            serial: 1,
-        }
-    }
-
-    fn mk_records(name: &str, a: &[&str], aaaa: &[&str]) -> NameRecords {
-        NameRecords {
-            name: name.into(),
-            kind: NameKind::ClusterIp,
-            a: a.iter().map(|ip| ip.parse().unwrap()).collect(),
-            aaaa: aaaa.iter().map(|ip| ip.parse().unwrap()).collect(),
-            has_ports: true,
-        }
-    }
 
     #[test]
     fn owner_names_are_plain_and_short_enough() {
@@ -279,41 +188,5 @@ mod tests {
             let expect = expect.then(|| format!("{name}.{namespace}.svc.{zone}"));
             assert_eq!(owner_name(&service, zone), expect, "{name}.{namespace}.{zone}");
         }
-    }
-
-    #[test]
-    fn the_table_says_what_changed() {
-        let mut table = Table::default();
-        let owner = "api.prod.svc.cluster.local";
-        let own = || mk_records(owner, &["10.96.1.2"], &[]);
-        let endpoint = |n: u8| mk_records(&format!("e{n}.{owner}"), &[], &[]);
-        let put = |records: NameRecords| Change::Put(records.into());
-        assert_eq!(table.replace(owner, vec![]), []);
-        assert_eq!(table.replace(owner, vec![own()]), [put(own())]);
-        assert_eq!(table.replace(owner, vec![own()]), []);
-        assert_eq!(
-            table.replace(owner, vec![own(), endpoint(1)]),
-            [put(endpoint(1))],
-            "only what is new"
-        );
-        assert_eq!(
-            table.replace(owner, vec![own(), endpoint(2)]),
-            [put(endpoint(2)), Change::Remove(endpoint(1).name)]
-        );
-        let other = mk_records(owner, &["10.96.1.3"], &[]);
-        assert_eq!(
-            table.replace(owner, vec![other.clone(), endpoint(3)]),
-            [put(endpoint(3)), put(other), Change::Remove(endpoint(2).name)],
-            "an endpoint comes before the name it is below"
-        );
-        let mut changes = table.replace(owner, vec![]);
-        changes.sort_by_key(|change| format!("{change:?}"));
-        assert_eq!(changes, [Change::Remove(owner.into()), Change::Remove(endpoint(3).name)]);
-        assert!(table.names.is_empty());
-
-        assert_eq!(table.set_zone(None), None);
-        let zone = Some(mk_zone());
-        assert_eq!(table.set_zone(zone.clone()), Some(Change::Zone(zone.clone())));
-        assert_eq!(table.set_zone(zone), None);
     }
 }

@@ -7,7 +7,7 @@ use dns_user::{
         load::{LoadOptions, Loaded, load},
         maps::KernelAnswers,
     },
-    records::{Change, NameKind, NameRecords, Table},
+    records::{Answer, AnswerKey, Change, ClusterZone, NameKind, NameRecords, Wanted},
     store::Store,
 };
 use harness::{
@@ -25,6 +25,34 @@ fn name(number: u8) -> NameRecords {
     NameRecords {
         a: vec![[10, 96, 0, number].into()],
         ..NameRecords::without(format!("s{number}.prod.svc.cluster.local"), NameKind::ClusterIp)
+    }
+}
+
+/// Names in a zone, and nothing else.
+struct Table {
+    zone: ClusterZone,
+    names: Vec<NameRecords>,
+}
+
+impl Wanted for Table {
+    fn zone(&self) -> Option<&ClusterZone> {
+        Some(&self.zone)
+    }
+
+    fn names(&self) -> impl Iterator<Item = NameRecords> {
+        self.names.iter().cloned()
+    }
+
+    fn answers(&self) -> impl Iterator<Item = Answer> {
+        std::iter::empty()
+    }
+
+    fn name(&self, name: &str) -> Option<NameRecords> {
+        self.names().find(|records| records.name == name)
+    }
+
+    fn answer(&self, _key: &AnswerKey) -> Option<Answer> {
+        None
     }
 }
 
@@ -66,12 +94,8 @@ fn a_full_map_denies_nothing() {
     if !kernel::require(kernel::DATAPATH) {
         return;
     }
-    let mut table = Table::default();
-    table.set_zone(Some(zone()));
     let names: Vec<NameRecords> = (1..=NAMES_MAX + 2).map(name).collect();
-    for records in &names {
-        table.replace(&records.name, vec![records.clone()]);
-    }
+    let mut table = Table { zone: zone(), names: names.clone() };
     let mut small = Small::new(&table);
     let absent = "nosuch.prod.svc.cluster.local";
 
@@ -90,8 +114,8 @@ fn a_full_map_denies_nothing() {
     // A name that is owed goes: it was never there, which is no fault.
     let owed: Vec<_> = names.iter().filter(|it| small.ask(&it.name) == Outcome::NotInMap).collect();
     let mut remove = |small: &mut Small, name: &str| {
-        table.replace(name, Vec::new());
-        small.store.apply(&[Change::Remove(name.to_owned())]);
+        table.names.retain(|records| records.name != name);
+        small.store.apply(&[Change::Remove(name.to_owned())], &table);
     };
     remove(&mut small, &owed[0].name);
     assert_eq!(small.store.owed(), 1);

@@ -215,7 +215,7 @@ pub fn manifests(input: &[u8]) {
     for kind in Kind::ALWAYS {
         state.apply(Event::Listed(kind, Vec::new()), NOW_S);
     }
-    let names = |state: &State| state.cluster().read().expect("no panic").table.names.len();
+    let names = |state: &State| state.cluster().read().expect("no panic").kernel_names;
     let before = names(&state);
     for object in &objects {
         state.apply(Event::Apply(object.clone()), NOW_S);

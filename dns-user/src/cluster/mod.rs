@@ -15,7 +15,7 @@ mod view;
 use std::{collections::BTreeMap, iter};
 
 pub use name::{Name, is_in_zone};
-pub use questions::{fixed_questions, service_questions};
+pub use questions::{fixed_questions, is_question, service_questions};
 pub use reply::{Found, Outside, Record, RecordData, Reply};
 
 use crate::{
@@ -23,12 +23,14 @@ use crate::{
     index::Index,
     message::{CLASS_IN, NOERROR, Question},
     objects::ObjectName,
-    records::{NameKind, NameRecords, Table, endpoint_name, namespace_owner_name, owner_name},
+    records::{
+        ClusterZone, NameKind, NameRecords, endpoint_name, namespace_owner_name, owner_name,
+    },
 };
 use candidates::{Failure, Host, host_label};
 use view::View;
 
-/// Objects and settings, and the table made of them.
+/// Objects and settings, of which all answers are made.
 #[derive(Debug, Default)]
 pub struct Cluster {
     /// The objects.
@@ -37,8 +39,10 @@ pub struct Cluster {
     pub zones: Option<Zones>,
     /// Of the SOA of every zone.
     pub serial: u32,
-    /// The names that the kernel answers for.
-    pub table: Table,
+    /// The zone as the kernel has it; None while it answers for none.
+    pub kernel_zone: Option<ClusterZone>,
+    /// How many names the kernel is to hold.
+    pub kernel_names: usize,
 }
 
 impl Cluster {
@@ -71,6 +75,11 @@ impl Cluster {
             ZoneSettings::Answered(settings) => Some(settings),
             ZoneSettings::Forwarded(_) => None,
         }
+    }
+
+    /// Returns what the kernel's answers are made of; None while it answers for no zone.
+    pub fn of_kernel(&self) -> Option<(&Index, &ClusterSettings)> {
+        Some((&self.index, self.zones.as_ref()?.of_kernel()?))
     }
 
     /// Returns the zones that are left to CoreDNS.

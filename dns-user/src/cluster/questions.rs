@@ -61,3 +61,22 @@ pub fn fixed_questions(settings: &ClusterSettings) -> BTreeSet<AnswerKey> {
     let name = format!("dns-version.{}", settings.zone);
     [AnswerKey { name, qtype: TYPE_TXT }].into()
 }
+
+/// Whether it is a question of [`service_questions`] or [`fixed_questions`].
+pub fn is_question(index: &Index, settings: &ClusterSettings, key: &AnswerKey) -> bool {
+    let is_of = |service: &ObjectName| service_questions(index, settings, service).contains(key);
+    if key.qtype == TYPE_PTR {
+        let labels: Vec<_> = key.name.split('.').map(str::as_bytes).collect();
+        let Some(ip) = reverse::address(&labels) else { return false };
+        return index.services_by_ip(ip).any(|service| is_of(&service.name))
+            || index.slices_by_ip(ip).any(|slice| is_of(&slice.service_name()));
+    }
+    let labels = key.name.strip_suffix(&settings.zone).unwrap_or_default();
+    let mut labels = labels.rsplit('.').skip(1);
+    match [labels.next(), labels.next(), labels.next()] {
+        [Some("svc"), Some(namespace), Some(name)] => {
+            is_of(&ObjectName { namespace: namespace.to_owned(), name: name.to_owned() })
+        }
+        _ => fixed_questions(settings).contains(key),
+    }
+}

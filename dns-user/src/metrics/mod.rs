@@ -295,7 +295,7 @@ impl Metrics {
     fn update(&self) {
         let (names, left) = {
             let cluster = self.cluster.read().unwrap_or_else(PoisonError::into_inner);
-            (cluster.table.names.len(), cluster.left().cloned().collect::<Vec<_>>())
+            (cluster.kernel_names, cluster.left().cloned().collect::<Vec<_>>())
         };
         self.zone_forwarded.clear();
         for left in left {
@@ -351,7 +351,7 @@ impl Metrics {
     /// Returns the label of the zone in which `name`, as on the wire, is.
     fn zone_of(&self, name: Option<&[u8]>) -> String {
         let cluster = self.cluster.read().unwrap_or_else(PoisonError::into_inner);
-        match (&cluster.table.zone, name) {
+        match (&cluster.kernel_zone, name) {
             (Some(zone), Some(name)) if is_in_zone(name, &zone.name) => format!("{}.", zone.name),
             _ => ".".to_owned(),
         }
@@ -360,7 +360,7 @@ impl Metrics {
     /// Returns the label of the cluster's zone.
     fn zone(&self) -> String {
         let cluster = self.cluster.read().unwrap_or_else(PoisonError::into_inner);
-        let zone = cluster.table.zone.as_ref();
+        let zone = cluster.kernel_zone.as_ref();
         zone.map_or_else(|| ".".to_owned(), |zone| format!("{}.", zone.name))
     }
 }

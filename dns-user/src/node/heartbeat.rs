@@ -111,7 +111,7 @@ impl Heartbeat {
 /// Returns the name of the zone whose SOA the programs know, as on the wire.
 fn zone_of_kernel(cluster: &RwLock<Cluster>) -> Option<Vec<u8>> {
     let cluster = cluster.read().unwrap_or_else(PoisonError::into_inner);
-    wire_name(&cluster.table.zone.as_ref()?.name)
+    wire_name(&cluster.kernel_zone.as_ref()?.name)
 }
 
 /// Where answers are noted.

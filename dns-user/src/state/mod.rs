@@ -1,32 +1,28 @@
-//! Everything that is known and everything that is answered, one step per
-//! event: `index -> records -> table -> changes`.
+//! Everything that is known, and what an event changes of what the kernel answers.
 
-use std::{
-    collections::BTreeSet,
-    mem,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
-};
+mod part;
+mod wanted;
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tracing::{info, warn};
 
 use crate::{
-    answers,
-    cluster::{
-        Cluster, fixed_names, fixed_questions, namespace_name, service_names, service_questions,
-    },
+    cluster::Cluster,
     corefile::{
         Cause, ClusterSettings, DEFAULT_ZONE, LeftZone, WantedPods, ZoneSettings, Zones,
         cluster_zones,
     },
     index::{Index, Step, Touched},
     objects::{Event, Kind},
-    records::{AnswerKey, Change, ClusterZone, Table, namespace_owner_name, owner_name},
+    records::{Change, ClusterZone, Wanted as _},
 };
+use part::Part;
 
 /// Objects that are taken in at a time: queries wait for so many at most.
 const STEPS_AT_A_TIME: usize = 128;
 
-/// The objects of the cluster and the answers made of them.
+/// The objects of the cluster, and what is answered because of them.
 ///
 /// Nothing is answered before every kind has been listed.
 #[derive(Debug, Default)]
@@ -73,7 +69,12 @@ impl State {
             self.follow(zones, &mut changes);
         }
         let zone = self.zone();
-        changes.extend(self.write().table.set_zone(zone));
+        let mut cluster = self.write();
+        if cluster.kernel_zone != zone {
+            cluster.kernel_zone.clone_from(&zone);
+            changes.push(Change::Zone(zone));
+        }
+        drop(cluster);
         changes
     }
 
@@ -152,14 +153,18 @@ impl State {
             }
             let mut cluster = self.write();
             let mut touched_now = Touched::default();
+            for step in &some {
+                touched_now.extend(cluster.index.touches(step));
+            }
+            let before = Part::before(&cluster, &touched_now);
             let was_sound = decides_addresses(&cluster.index);
             for step in some {
-                touched_now.extend(cluster.index.touches(&step));
                 cluster.index.apply_step(step);
             }
-            update(&mut cluster, &touched_now, changes);
-            if decides_addresses(&cluster.index) != was_sound {
-                update_all_answers(&mut cluster, changes);
+            let [old, new] = before.lead_to_now(&cluster, &touched_now, changes);
+            cluster.kernel_names = cluster.kernel_names + new - old;
+            if decides_addresses(&cluster.index) != was_sound && cluster.of_kernel().is_some() {
+                changes.push(Change::All);
             }
             drop(cluster);
             touched.extend(touched_now);
@@ -182,39 +187,34 @@ impl State {
         })
     }
 
-    /// Goes over to other settings. If they make other records, all are made anew.
+    /// Goes over to other settings. Whatever the kernel holds may be another then; the
+    /// zone is given up meanwhile if its names are.
     fn follow(&self, zones: Zones, changes: &mut Vec<Change>) {
-        let table = {
-            let cluster = self.read();
-            let new = zones.of_kernel();
-            let old = cluster.zones.as_ref().and_then(Zones::of_kernel);
-            let is_same = match (old, new) {
-                (Some(old), Some(new)) => makes_same_records(old, new),
-                (old, new) => old.is_none() && new.is_none(),
-            };
-            (!is_same).then(|| new.map_or_else(Table::default, |new| whole(&cluster.index, new)))
-        };
         let mut cluster = self.write();
+        let old = cluster.zones.as_ref().and_then(Zones::of_kernel);
+        let is_same = old == zones.of_kernel();
+        let has_same_names = match (old, zones.of_kernel()) {
+            (Some(old), Some(new)) => makes_same_records(old, new),
+            (old, new) => old.is_none() && new.is_none(),
+        };
         let wanted = cluster.zones.as_ref().and_then(Zones::wanted_pods);
         if wanted != zones.wanted_pods() {
             // Others are followed from now on, from their list on.
             cluster.index.forget_pods();
         }
         cluster.zones = Some(zones);
-        let Some(table) = table else {
-            // Their TTLs, or the zones of addresses, may be others.
-            update_all_answers(&mut cluster, changes);
-            return;
-        };
-        changes.extend(cluster.table.set_zone(None));
-        let old = mem::replace(&mut cluster.table, table);
-        let Table { names, answers, .. } = &cluster.table;
-        let gone = old.answers.into_keys().filter(|key| !answers.contains_key(key));
-        changes.extend(gone.map(Change::RemoveAnswer));
-        let gone = old.names.into_keys().filter(|name| !names.contains_key(name));
-        changes.extend(gone.map(Change::Remove));
-        changes.extend(names.values().map(|records| Change::Put(Arc::clone(records))));
-        changes.extend(answers.values().map(|answer| Change::PutAnswer(Arc::clone(answer))));
+        if !has_same_names && cluster.kernel_zone.take().is_some() {
+            changes.push(Change::Zone(None));
+        }
+        drop(cluster);
+        if !is_same {
+            changes.push(Change::All);
+        }
+        if !has_same_names {
+            // Queries do not wait for this.
+            let names = self.read().names().count();
+            self.write().kernel_names = names;
+        }
     }
 
     /// Reads the Corefile of now. One that does not parse, or that is gone, leaves
@@ -264,76 +264,9 @@ fn makes_same_records(one: &ClusterSettings, other: &ClusterSettings) -> bool {
     one.zone == other.zone && one.exposed == other.exposed && one.endpoints == other.endpoints
 }
 
-/// Brings the table to what Services and Namespaces are now.
-fn update(cluster: &mut Cluster, touched: &Touched, changes: &mut Vec<Change>) {
-    let Cluster { index, zones: Some(zones), table, .. } = cluster else { return };
-    let Some(settings) = zones.of_kernel() else { return };
-    for namespace in &touched.namespaces {
-        if let Some(owner) = namespace_owner_name(namespace, &settings.zone) {
-            let names = namespace_name(index, settings, namespace).into_iter().collect();
-            changes.extend(table.replace(&owner, names));
-        }
-    }
-    let mut asked = BTreeSet::new();
-    for service in &touched.services {
-        if let Some(owner) = owner_name(service, &settings.zone) {
-            changes.extend(table.replace(&owner, service_names(index, settings, service)));
-        }
-        asked.extend(table.ask(service, service_questions(index, settings, service)));
-    }
-    update_answers(index, settings, table, asked, changes);
-}
-
 /// Whether which names an address has depends on well-formed objects alone.
 fn decides_addresses(index: &Index) -> [bool; 2] {
     [Kind::Service, Kind::EndpointSlice].map(|kind| index.is_sound(kind))
-}
-
-/// Brings answers to what the objects are now.
-fn update_answers(
-    index: &Index,
-    settings: &ClusterSettings,
-    table: &mut Table,
-    asked: BTreeSet<AnswerKey>,
-    changes: &mut Vec<Change>,
-) {
-    for key in asked {
-        let answer = answers::render(index, settings, &key);
-        changes.extend(table.set_answer(key, answer));
-    }
-}
-
-/// The same for all of them.
-fn update_all_answers(cluster: &mut Cluster, changes: &mut Vec<Change>) {
-    let Cluster { index, zones: Some(zones), table, .. } = cluster else { return };
-    let Some(settings) = zones.of_kernel() else { return };
-    let mut asked = fixed_questions(settings);
-    for service in index.service_names() {
-        asked.extend(table.ask(&service, service_questions(index, settings, &service)));
-    }
-    asked.extend(table.answers.keys().cloned());
-    update_answers(index, settings, table, asked, changes);
-}
-
-/// Returns the table of all objects, without its zone.
-fn whole(index: &Index, settings: &ClusterSettings) -> Table {
-    let mut table = Table::default();
-    let fixed = fixed_names(settings).into_iter().map(|name| vec![name]);
-    let namespaces = index.names(Kind::Namespace).into_iter();
-    let namespaces = namespaces.filter_map(|it| namespace_name(index, settings, &it.name));
-    let services = index.names(Kind::Service).into_iter();
-    let services = services.map(|it| service_names(index, settings, &it));
-    for names in fixed.chain(namespaces.map(|name| vec![name])).chain(services) {
-        if let Some(owner) = names.first().map(|own| own.name.clone()) {
-            table.replace(&owner, names);
-        }
-    }
-    let mut asked = fixed_questions(settings);
-    for service in index.service_names() {
-        asked.extend(table.ask(&service, service_questions(index, settings, &service)));
-    }
-    update_answers(index, settings, &mut table, asked, &mut Vec::new());
-    table
 }
 
 fn log_settings(settings: &ZoneSettings, has_corefile: bool) {

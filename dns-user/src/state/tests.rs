@@ -3,22 +3,42 @@
 use super::State;
 use crate::{
     corefile::ZoneSettings,
+    message::TYPE_PTR,
     objects::{
         Event, Kind, Object, Unusable,
         builders::{mk_config_map, mk_name, mk_namespace, mk_service, mk_slice},
     },
-    records::Change,
+    records::{AnswerKey, Change, NameRecords, Wanted as _},
 };
 
 const PLAIN: &str = ". {\n kubernetes cluster.local {\n ttl 30\n }\n}";
 
-/// Returns changes as text: `zone name ttl serial`, and of Services' own names
+/// Whether it is a Service's own name: Service, Namespace, `svc`, two labels of the zone.
+fn is_own(name: &str) -> bool {
+    name.split('.').count() == 5
+}
+
+/// Returns a name with its addresses, as text.
+fn show_name(records: &NameRecords) -> String {
+    let a = records.a.iter().map(ToString::to_string);
+    let all: Vec<_> = a.chain(records.aaaa.iter().map(ToString::to_string)).collect();
+    format!("{} {}", records.name, all.join(","))
+}
+
+/// Returns all names of Services that the kernel is to hold, in order.
+fn services(state: &State) -> Vec<String> {
+    let cluster = state.cluster().read().unwrap();
+    let own = cluster.names().filter(|records| is_own(&records.name));
+    let mut all: Vec<_> = own.map(|records| show_name(&records)).collect();
+    all.sort();
+    all
+}
+
+/// Returns changes as text: `all`, `zone name ttl serial`, and of Services' own names
 /// `+name addresses`, `-name`.
 fn show(changes: Vec<Change>) -> Vec<String> {
-    // Service, Namespace, `svc`, and two labels of the zone.
-    let is_own = |name: &str| name.split('.').count() == 5;
     let is_shown = |change: &Change| match change {
-        Change::Zone(_) => true,
+        Change::Zone(_) | Change::All => true,
         Change::Put(records) => is_own(&records.name),
         Change::Remove(name) => is_own(name),
         Change::PutAnswer(_) | Change::RemoveAnswer(_) => false,
@@ -26,12 +46,9 @@ fn show(changes: Vec<Change>) -> Vec<String> {
     let show_one = |change| match change {
         Change::Zone(None) => "zone".to_owned(),
         Change::Zone(Some(zone)) => format!("zone {} {} {}", zone.name, zone.ttl_s, zone.serial),
-        Change::Put(records) => {
-            let a = records.a.iter().map(ToString::to_string);
-            let all: Vec<_> = a.chain(records.aaaa.iter().map(ToString::to_string)).collect();
-            format!("+{} {}", records.name, all.join(","))
-        }
+        Change::Put(records) => format!("+{}", show_name(&records)),
         Change::Remove(name) => format!("-{name}"),
+        Change::All => "all".to_owned(),
         other => format!("{other:?}"),
     };
     changes.into_iter().filter(is_shown).map(show_one).collect()
@@ -39,14 +56,16 @@ fn show(changes: Vec<Change>) -> Vec<String> {
 
 /// Returns the changes of answers of other types, as text.
 fn show_answers(changes: Vec<Change>) -> Vec<String> {
-    let is_answer =
-        |change: &Change| matches!(change, Change::PutAnswer(_) | Change::RemoveAnswer(_));
+    let is_answer = |change: &Change| {
+        matches!(change, Change::PutAnswer(_) | Change::RemoveAnswer(_) | Change::All)
+    };
     let mut shown: Vec<_> = changes
         .into_iter()
         .filter(is_answer)
         .map(|change| match change {
             Change::PutAnswer(answer) => format!("+{} {}", answer.key.name, answer.key.qtype),
             Change::RemoveAnswer(key) => format!("-{} {}", key.name, key.qtype),
+            Change::All => "all".to_owned(),
             other => format!("{other:?}"),
         })
         .collect();
@@ -70,7 +89,7 @@ fn mk_state() -> State {
     }
     state.apply(Event::Listed(Kind::Namespace, vec![mk_namespace("prod")]), 100);
     let event = Event::Listed(Kind::ConfigMap, vec![mk_config_map(PLAIN)]);
-    assert_eq!(show(state.apply(event, 100)), ["zone cluster.local 30 0"]);
+    assert_eq!(show(state.apply(event, 100)), ["all", "zone cluster.local 30 0"]);
     state
 }
 
@@ -87,12 +106,11 @@ fn nothing_is_answered_before_every_kind_has_listed() {
         assert_eq!(state.apply(event, now_s), []);
         assert_eq!(state.settings(), None);
     }
-    let mut changes = show(state.apply(Event::Listed(Kind::EndpointSlice, vec![]), 200));
-    assert_eq!(changes.pop().as_deref(), Some("zone cluster.local 5 103"), "after its names");
-    changes.sort();
+    let changes = show(state.apply(Event::Listed(Kind::EndpointSlice, vec![]), 200));
+    assert_eq!(changes, ["all", "zone cluster.local 5 103"], "the zone after its names");
     assert_eq!(
-        changes,
-        ["+api.prod.svc.cluster.local 10.96.1.2", "+web.prod.svc.cluster.local 10.96.1.1"]
+        services(&state),
+        ["api.prod.svc.cluster.local 10.96.1.2", "web.prod.svc.cluster.local 10.96.1.1"]
     );
 }
 
@@ -176,7 +194,7 @@ fn the_serial_never_goes_back() {
         ["+web.prod.svc.cluster.local 10.96.1.2"]
     );
     let cluster = state.cluster().read().unwrap();
-    assert_eq!(cluster.table.zone.as_ref().map(|zone| zone.serial), Some(200));
+    assert_eq!(cluster.kernel_zone.as_ref().map(|zone| zone.serial), Some(200));
 }
 
 #[test]
@@ -187,17 +205,10 @@ fn the_corefile_is_followed() {
     let apply = |state: &mut State, corefile| apply(state, mk_config_map(corefile), 102);
 
     let ttl = ". {\n kubernetes cluster.local {\n ttl 60\n }\n}";
-    assert_eq!(apply(&mut state, ttl), ["zone cluster.local 60 101"]);
+    assert_eq!(apply(&mut state, ttl), ["all", "zone cluster.local 60 101"]);
 
-    assert_eq!(
-        apply(&mut state, ". {\n kubernetes a.org\n}"),
-        [
-            "zone",
-            "-web.prod.svc.cluster.local",
-            "+web.prod.svc.a.org 10.96.1.1",
-            "zone a.org 5 101",
-        ]
-    );
+    assert_eq!(apply(&mut state, ". {\n kubernetes a.org\n}"), ["zone", "all", "zone a.org 5 101"]);
+    assert_eq!(services(&state), ["web.prod.svc.a.org 10.96.1.1"]);
 
     assert_eq!(apply(&mut state, ". {\n kubernetes {"), none, "does not parse");
     assert!(state.corefile_error().unwrap().contains("does not parse"));
@@ -206,17 +217,13 @@ fn the_corefile_is_followed() {
     assert_eq!(show(state.apply(event, 103)), none, "gone");
     assert!(state.corefile_error().unwrap().contains("gone"));
 
-    assert_eq!(
-        apply(&mut state, ". {\n kubernetes a.org\n autopath\n}"),
-        ["zone", "-web.prod.svc.a.org"]
-    );
+    assert_eq!(apply(&mut state, ". {\n kubernetes a.org\n autopath\n}"), ["zone", "all"]);
+    assert!(services(&state).is_empty());
     assert_eq!(state.corefile_error(), None);
     assert!(matches!(state.settings(), Some(ZoneSettings::Forwarded(_))));
 
-    assert_eq!(
-        apply(&mut state, PLAIN),
-        ["+web.prod.svc.cluster.local 10.96.1.1", "zone cluster.local 30 101",]
-    );
+    assert_eq!(apply(&mut state, PLAIN), ["all", "zone cluster.local 30 101"]);
+    assert_eq!(services(&state), ["web.prod.svc.cluster.local 10.96.1.1"]);
 }
 
 #[test]
@@ -228,7 +235,7 @@ fn a_first_corefile_that_does_not_parse_leaves_all_to_coredns() {
     let event = Event::Listed(Kind::ConfigMap, vec![mk_config_map("{")]);
     assert_eq!(state.apply(event, 100), []);
     assert!(matches!(state.settings(), Some(ZoneSettings::Forwarded(_))));
-    assert_eq!(apply(&mut state, mk_config_map(PLAIN), 101), ["zone a.org 30 0"]);
+    assert_eq!(apply(&mut state, mk_config_map(PLAIN), 101), ["all", "zone a.org 30 0"]);
 }
 
 const REVERSE: &str =
@@ -239,7 +246,7 @@ const REVERSE: &str =
 fn answers_of_other_types_follow_the_objects() {
     let mut state = mk_state();
     let mut apply = |event| show_answers(state.apply(event, 200));
-    assert!(apply(Event::Apply(mk_config_map(REVERSE))).is_empty());
+    assert_eq!(apply(Event::Apply(mk_config_map(REVERSE))), ["all"]);
     let own = "web.prod.svc.cluster.local";
     let changes = apply(Event::Apply(mk_service("prod/web", "10.96.1.1")));
     assert!(changes.contains(&format!("+{own} 33")), "{changes:?}");
@@ -271,8 +278,19 @@ fn a_malformed_slice_leaves_names_of_addresses_open() {
         name: mk_name("prod/api-1"),
         service: Some("api".to_owned()),
     };
+    let is_wanted = |state: &State| {
+        let key = AnswerKey { name: "1.0.244.10.in-addr.arpa".to_owned(), qtype: TYPE_PTR };
+        let cluster = state.cluster().read().unwrap();
+        assert_eq!(
+            cluster.answers().any(|answer| answer.key == key),
+            cluster.answer(&key).is_some()
+        );
+        cluster.answer(&key).is_some()
+    };
+    assert!(is_wanted(&state));
     let changes = state.apply(Event::Apply(Object::Unusable(mark)), 200);
-    assert_eq!(show_answers(changes), ["-1.0.244.10.in-addr.arpa 12"]);
+    assert_eq!((show_answers(changes), is_wanted(&state)), (vec!["all".to_owned()], false));
     let gone = Event::Delete(Kind::EndpointSlice, mk_name("prod/api-1"));
-    assert_eq!(show_answers(state.apply(gone, 200)), ["+1.0.244.10.in-addr.arpa 12"]);
+    let changes = state.apply(gone, 200);
+    assert_eq!((show_answers(changes), is_wanted(&state)), (vec!["all".to_owned()], true));
 }

@@ -1,12 +1,12 @@
-//! Brings the kernel's maps to the state of the table: the least set of
-//! changes, and never an old answer left behind by a failure.
+//! Brings the kernel's maps to what is wanted: by changes, or as a whole, and never
+//! with an old answer left behind by a failure.
 
 use std::collections::BTreeSet;
 
 use anyhow::Result;
 use tracing::{debug, error};
 
-use crate::records::{Answer, AnswerKey, Change, ClusterZone, NameRecords, Table};
+use crate::records::{Answer, AnswerKey, Change, ClusterZone, NameRecords, Wanted};
 
 /// Where answers are installed; stands where the kernel stands.
 pub trait AnswerStore {
@@ -36,9 +36,11 @@ pub struct Store<S> {
     failed: BTreeSet<String>,
     /// The same of answers. That one is not there denies nothing.
     failed_answers: BTreeSet<AnswerKey>,
-    /// The zone as the table has it.
+    /// The zone as it is wanted.
     zone: Option<ClusterZone>,
     zone_failed: bool,
+    /// What is no longer wanted may still be installed, so that no zone may be.
+    all_failed: bool,
     /// Calls of [`Self::retry`] until something is tried again, and how many there
     /// were before the last try: they double each time it was in vain.
     pause: u32,
@@ -59,35 +61,27 @@ impl<S: AnswerStore> Store<S> {
             failed_answers: BTreeSet::new(),
             zone: None,
             zone_failed: false,
+            all_failed: false,
             pause: 0,
             last_pause: 0,
         }
     }
 
-    /// Makes what is installed equal to `table`: for the start, when an earlier
+    /// Makes what is installed equal to what is wanted: for the start, when an earlier
     /// agent's answers may be there. They are answered until they are replaced.
-    pub fn reconcile(&mut self, table: &Table) -> Result<()> {
-        let zone = table.zone.as_ref().map(|zone| zone.name.as_str());
+    pub fn reconcile(&mut self, wanted: &impl Wanted) -> Result<()> {
+        let zone = wanted.zone().map(|zone| zone.name.as_str());
         if !zone.is_some_and(|zone| self.answers.is_in_zone(zone).unwrap_or(false)) {
             // None of the new names may be answered under the old zone.
             self.answers.set_zone(None)?;
         }
-        let removed = self.answers.retain(&|name| table.names.contains_key(name))?;
-        debug!(removed, wanted = table.names.len(), "reconciling the kernel's names");
-        let removed = self.answers.retain_answers(&|key| table.answers.contains_key(key))?;
-        debug!(removed, wanted = table.answers.len(), "reconciling the kernel's answers");
-        for records in table.names.values() {
-            self.put(records);
-        }
-        for answer in table.answers.values() {
-            self.put_answer(answer);
-        }
-        self.set_zone(table.zone.as_ref());
+        self.replace_all(wanted)?;
+        self.set_zone(wanted.zone());
         Ok(())
     }
 
-    /// Applies changes of the table, in their order.
-    pub fn apply(&mut self, changes: &[Change]) {
+    /// Applies changes in their order, the last of which lead to what is wanted.
+    pub fn apply(&mut self, changes: &[Change], wanted: &impl Wanted) {
         for change in changes {
             match change {
                 Change::Put(records) => self.put(records),
@@ -95,29 +89,33 @@ impl<S: AnswerStore> Store<S> {
                 Change::PutAnswer(answer) => self.put_answer(answer),
                 Change::RemoveAnswer(key) => self.remove_answer(key),
                 Change::Zone(zone) => self.set_zone(zone.as_ref()),
+                Change::All => self.change_all(wanted),
             }
         }
     }
 
-    /// Tries again what failed, as `table` now wants it, a part at a time and
-    /// more seldom the longer it fails. To be called regularly.
-    pub fn retry(&mut self, table: &Table) {
+    /// Tries again what failed, as it is wanted now, a part at a time and more seldom
+    /// the longer it fails. To be called regularly.
+    pub fn retry(&mut self, wanted: &impl Wanted) {
         let owed = self.owed();
         if owed == 0 || self.pause > 0 {
             self.pause = self.pause.saturating_sub(1);
             return;
         }
+        if self.all_failed {
+            self.change_all(wanted);
+        }
         let names: Vec<_> = self.failed.iter().take(RETRIES_MAX).cloned().collect();
         for name in names {
-            match table.names.get(&name) {
-                Some(records) => self.put(records),
+            match wanted.name(&name) {
+                Some(records) => self.put(&records),
                 None => self.remove(&name),
             }
         }
         let keys: Vec<_> = self.failed_answers.iter().take(RETRIES_MAX).cloned().collect();
         for key in keys {
-            match table.answers.get(&key) {
-                Some(answer) => self.put_answer(answer),
+            match wanted.answer(&key) {
+                Some(answer) => self.put_answer(&answer),
                 None => self.remove_answer(&key),
             }
         }
@@ -129,10 +127,35 @@ impl<S: AnswerStore> Store<S> {
         self.pause = self.last_pause;
     }
 
+    fn change_all(&mut self, wanted: &impl Wanted) {
+        let replaced = self.replace_all(wanted);
+        self.all_failed = replaced.is_err();
+        if let Err(reason) = replaced {
+            error!("{reason:#}; trying again, everything is answered in user space");
+        }
+        self.install_zone();
+    }
+
+    /// Removes what is not wanted, and then puts what is. Fails when something stayed
+    /// that should not.
+    fn replace_all(&mut self, wanted: &impl Wanted) -> Result<()> {
+        let removed = self.answers.retain(&|name| wanted.name(name).is_some())?;
+        debug!(removed, "names that are not wanted");
+        let removed = self.answers.retain_answers(&|key| wanted.answer(key).is_some())?;
+        debug!(removed, "answers that are not wanted");
+        // What could not be removed has been, and the rest comes again.
+        self.failed.clear();
+        self.failed_answers.clear();
+        wanted.names().for_each(|records| self.put(&records));
+        wanted.answers().for_each(|answer| self.put_answer(&answer));
+        Ok(())
+    }
+
     /// Returns how many changes, of names, answers or the zone, are owed to the kernel.
     /// Queries for such names are answered in user space.
     pub fn owed(&self) -> usize {
-        self.failed.len() + self.failed_answers.len() + usize::from(self.zone_failed)
+        let others = [self.zone_failed, self.all_failed].map(usize::from);
+        self.failed.len() + self.failed_answers.len() + others.iter().sum::<usize>()
     }
 
     fn put(&mut self, records: &NameRecords) {
@@ -204,7 +227,7 @@ impl<S: AnswerStore> Store<S> {
     }
 
     fn install_zone(&mut self) {
-        let mut zone = self.zone.clone();
+        let mut zone = self.zone.clone().filter(|_| !self.all_failed);
         if let Some(zone) = &mut zone {
             zone.is_complete &= self.failed.is_empty();
         }

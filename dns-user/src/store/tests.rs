@@ -5,13 +5,12 @@ use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
     rc::Rc,
-    sync::Arc,
 };
 
 use anyhow::{Result, ensure};
 
 use super::{AnswerStore, Store};
-use crate::records::{Answer, AnswerKey, Change, ClusterZone, NameKind, NameRecords, Table};
+use crate::records::{Answer, AnswerKey, Change, ClusterZone, NameKind, NameRecords, Wanted};
 
 /// What is installed: name -> last octet of its address.
 #[derive(Clone, Default)]
@@ -26,6 +25,8 @@ struct Installed {
     is_full: Rc<Cell<bool>>,
     puts: Rc<Cell<u32>>,
     is_broken: Rc<Cell<bool>>,
+    /// Whether nothing can be removed that is not named.
+    is_broken_retain: Rc<Cell<bool>>,
     /// Whether other names are denied.
     is_complete: Rc<Cell<bool>>,
 }
@@ -45,6 +46,7 @@ impl AnswerStore for Installed {
     }
 
     fn retain(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<usize> {
+        ensure!(!self.is_broken_retain.get(), "broken");
         let mut names = self.names.borrow_mut();
         let before = names.len();
         names.retain(|name, _| keep(name));
@@ -97,18 +99,47 @@ impl Installed {
     }
 }
 
-fn records(name: &str, last: u8) -> Arc<NameRecords> {
-    Arc::new(NameRecords {
+fn records(name: &str, last: u8) -> NameRecords {
+    NameRecords {
         kind: NameKind::ClusterIp,
         name: name.to_owned(),
         a: vec![Ipv4Addr::new(10, 0, 0, last)],
         aaaa: vec![],
         has_ports: true,
-    })
+    }
+}
+
+#[derive(Default)]
+struct Table {
+    zone: Option<ClusterZone>,
+    names: Vec<NameRecords>,
+    answers: Vec<Answer>,
+}
+
+impl Wanted for Table {
+    fn zone(&self) -> Option<&ClusterZone> {
+        self.zone.as_ref()
+    }
+
+    fn names(&self) -> impl Iterator<Item = NameRecords> {
+        self.names.iter().cloned()
+    }
+
+    fn answers(&self) -> impl Iterator<Item = Answer> {
+        self.answers.iter().cloned()
+    }
+
+    fn name(&self, name: &str) -> Option<NameRecords> {
+        self.names().find(|records| records.name == name)
+    }
+
+    fn answer(&self, key: &AnswerKey) -> Option<Answer> {
+        self.answers().find(|answer| answer.key == *key)
+    }
 }
 
 fn table(names: &[(&str, u8)]) -> Table {
-    let names = names.iter().map(|(name, last)| ((*name).to_owned(), records(name, *last)));
+    let names = names.iter().map(|(name, last)| records(name, *last)).collect();
     let zone = ClusterZone {
         name: "cluster.local".to_owned(),
         is_complete: true,
@@ -120,12 +151,12 @@ fn table(names: &[(&str, u8)]) -> Table {
         soa_minimum_s: 30,
         serial: 1,
     };
-    let mut table = Table::default();
-    for (name, records) in names {
-        table.replace(&name, vec![NameRecords::clone(&records)]);
-    }
-    table.set_zone(Some(zone));
-    table
+    Table { zone: Some(zone), names, answers: Vec::new() }
+}
+
+/// Applies changes of single names and answers.
+fn apply(store: &mut Store<Installed>, changes: &[Change]) {
+    store.apply(changes, &Table::default());
 }
 
 #[test]
@@ -165,9 +196,9 @@ fn a_name_that_is_owed_ends_denials() {
     assert!(installed.is_complete.get());
     installed.is_full.set(true);
     let wanted = table(&[("web", 1), ("new", 2)]);
-    store.apply(&[Change::Put(records("new", 2))]);
+    apply(&mut store, &[Change::Put(records("new", 2))]);
     assert!(!installed.is_complete.get(), "it lacks a name");
-    store.apply(&[Change::Zone(wanted.zone.clone())]);
+    apply(&mut store, &[Change::Zone(wanted.zone.clone())]);
     assert!(!installed.is_complete.get(), "and still does");
     installed.is_full.set(false);
     store.retry(&wanted);
@@ -180,9 +211,9 @@ fn changes_are_applied_in_their_order() {
     let installed = Installed::default();
     let mut store = Store::new(installed.clone());
     let put = |last| Change::Put(records("web", last));
-    store.apply(&[put(1), put(2), Change::Remove("web".to_owned()), put(3)]);
+    apply(&mut store, &[put(1), put(2), Change::Remove("web".to_owned()), put(3)]);
     assert!(installed.is(&[("web", 3)]));
-    store.apply(&[Change::Remove("web".to_owned()), Change::Remove("web".to_owned())]);
+    apply(&mut store, &[Change::Remove("web".to_owned()), Change::Remove("web".to_owned())]);
     assert!(installed.is(&[]));
 }
 
@@ -190,9 +221,9 @@ fn changes_are_applied_in_their_order() {
 fn a_failed_change_leaves_no_old_answer_and_is_made_up_for() {
     let installed = Installed::default();
     let mut store = Store::new(installed.clone());
-    store.apply(&[Change::Put(records("web", 1))]);
+    apply(&mut store, &[Change::Put(records("web", 1))]);
     installed.is_full.set(true);
-    store.apply(&[Change::Put(records("web", 2))]);
+    apply(&mut store, &[Change::Put(records("web", 2))]);
     assert!(installed.is(&[]), "the old address is not answered any more");
     assert_eq!(store.owed(), 1);
     installed.is_full.set(false);
@@ -205,9 +236,9 @@ fn a_failed_change_leaves_no_old_answer_and_is_made_up_for() {
 fn a_failed_removal_is_tried_again() {
     let installed = Installed::default();
     let mut store = Store::new(installed.clone());
-    store.apply(&[Change::Put(records("web", 1))]);
+    apply(&mut store, &[Change::Put(records("web", 1))]);
     installed.is_broken.set(true);
-    store.apply(&[Change::Remove("web".to_owned()), Change::Zone(None)]);
+    apply(&mut store, &[Change::Remove("web".to_owned()), Change::Zone(None)]);
     assert_eq!(store.owed(), 2);
     installed.is_broken.set(false);
     installed.zone.set(Some(30));
@@ -217,13 +248,31 @@ fn a_failed_removal_is_tried_again() {
     assert_eq!(installed.zone.get(), None);
 }
 
+/// Where everything changes, no zone is answered for until what is not wanted is gone.
+#[test]
+fn all_changes_at_once() {
+    let installed = Installed::default();
+    let mut store = Store::new(installed.clone());
+    store.reconcile(&table(&[("gone", 1), ("web", 1)])).unwrap();
+    let wanted = table(&[("new", 3), ("web", 2)]);
+    let changes = [Change::Zone(None), Change::All, Change::Zone(wanted.zone.clone())];
+    installed.is_broken_retain.set(true);
+    store.apply(&changes, &wanted);
+    assert_eq!((installed.zone.get(), store.owed()), (None, 1));
+    assert!(installed.is(&[("gone", 1), ("web", 1)]));
+    installed.is_broken_retain.set(false);
+    store.retry(&wanted);
+    assert!(installed.is(&[("new", 3), ("web", 2)]));
+    assert_eq!((installed.zone.get(), store.owed()), (Some(30), 0));
+}
+
 #[test]
 fn a_full_map_is_not_asked_every_time() {
     let installed = Installed::default();
     installed.is_full.set(true);
     let mut store = Store::new(installed.clone());
     let wanted = table(&[("web", 1)]);
-    store.apply(&[Change::Put(records("web", 1))]);
+    apply(&mut store, &[Change::Put(records("web", 1))]);
     let tries = |store: &mut Store<Installed>, calls: u32| {
         let before = installed.puts.get();
         (0..calls).for_each(|_| store.retry(&wanted));
@@ -257,13 +306,12 @@ fn answers_are_made_up_for_too() {
     installed.answers.borrow_mut().insert(old.key, old.body);
     let mut store = Store::new(installed.clone());
     let mut wanted = table(&[]);
-    wanted.set_answer(answer("one", 1).key, Some(answer("one", 1)));
+    wanted.answers = vec![answer("one", 1)];
     store.reconcile(&wanted).unwrap();
     assert!(has(&[("one", 1)]));
     installed.is_full.set(true);
-    let changes: Vec<_> =
-        wanted.set_answer(answer("one", 2).key, Some(answer("one", 2))).into_iter().collect();
-    store.apply(&changes);
+    wanted.answers = vec![answer("one", 2)];
+    apply(&mut store, &[Change::PutAnswer(answer("one", 2))]);
     assert!(has(&[]), "rather none than an old one");
     assert_eq!(store.owed(), 1);
     assert!(installed.is_complete.get());
@@ -271,8 +319,8 @@ fn answers_are_made_up_for_too() {
     store.retry(&wanted);
     assert!(has(&[("one", 2)]));
     installed.is_broken.set(true);
-    let changes: Vec<_> = wanted.set_answer(answer("one", 2).key, None).into_iter().collect();
-    store.apply(&changes);
+    wanted.answers.clear();
+    apply(&mut store, &[Change::RemoveAnswer(answer("one", 2).key)]);
     assert_eq!(store.owed(), 1);
     installed.is_broken.set(false);
     store.retry(&wanted);

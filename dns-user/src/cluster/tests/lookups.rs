@@ -9,7 +9,7 @@ use crate::{
             mk_config_map, mk_external_name, mk_namespace, mk_service, mk_slice, mk_unusable,
         },
     },
-    records::NameKind,
+    records::{NameKind, Wanted as _},
     state::State,
 };
 
@@ -207,17 +207,16 @@ fn what_a_malformed_object_may_say_is_forwarded() {
             ("9.9.9.9.in-addr.arpa.", TYPE_PTR, "forwarded"),
         ],
     );
-    let table = &state.cluster().read().unwrap().table;
-    let db = &table.names["db.prod.svc.cluster.local"];
-    assert_eq!(db.kind, NameKind::Unknown);
+    let db = state.cluster().read().unwrap().name("db.prod.svc.cluster.local");
+    assert_eq!(db.map(|records| records.kind), Some(NameKind::Unknown));
 }
 
 /// The names of Services that the kernel answers for.
 fn services(state: &State) -> Vec<String> {
     let cluster = state.cluster().read().unwrap();
     let is_service = |kind| matches!(kind, NameKind::ClusterIp | NameKind::Headless);
-    let names = cluster.table.names.values().filter(|records| is_service(records.kind));
-    let mut names: Vec<_> = names.map(|records| records.name.clone()).collect();
+    let names = cluster.names().filter(|records| is_service(records.kind));
+    let mut names: Vec<_> = names.map(|records| records.name).collect();
     names.sort();
     names
 }

@@ -6,13 +6,15 @@ mod random;
 mod records;
 mod settings;
 
+use std::collections::BTreeMap;
+
+use super::{Cluster, Found, Name, RecordData};
 use crate::{
     message::{CLASS_IN, NOERROR, NXDOMAIN, Question},
     objects::{Event, Kind, Object, builders::mk_config_map},
+    records::{Answer, AnswerKey, Change, NameRecords, Wanted as _},
     state::State,
 };
-
-use super::{Found, Name, RecordData};
 
 /// Passes on nothing, so that every name is decided.
 const COREFILE: &str = ". {
@@ -31,6 +33,42 @@ fn mk_state(corefile: &str, objects: &[Object]) -> State {
     }
     state.apply(Event::Listed(Kind::ConfigMap, vec![mk_config_map(corefile)]), 0);
     state
+}
+
+/// What the kernel holds, when it is told every change.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Kernel {
+    names: BTreeMap<String, NameRecords>,
+    answers: BTreeMap<AnswerKey, Answer>,
+}
+
+impl Kernel {
+    /// Returns what is wanted, each name and answer by itself and all as a whole.
+    fn wanted(cluster: &Cluster) -> Self {
+        let names: BTreeMap<_, _> =
+            cluster.names().map(|records| (records.name.clone(), records)).collect();
+        let answers: BTreeMap<_, _> =
+            cluster.answers().map(|answer| (answer.key.clone(), answer)).collect();
+        assert_eq!(names.len(), cluster.kernel_names);
+        assert!(names.values().all(|it| cluster.name(&it.name).as_ref() == Some(it)));
+        assert!(answers.values().all(|it| cluster.answer(&it.key).as_ref() == Some(it)));
+        Self { names, answers }
+    }
+
+    fn apply(&mut self, changes: Vec<Change>, cluster: &Cluster) {
+        for change in changes {
+            match change {
+                Change::Put(records) => drop(self.names.insert(records.name.clone(), records)),
+                Change::Remove(name) => drop(self.names.remove(&name)),
+                Change::PutAnswer(answer) => {
+                    self.answers.insert(answer.key.clone(), answer);
+                }
+                Change::RemoveAnswer(key) => drop(self.answers.remove(&key)),
+                Change::All => *self = Self::wanted(cluster),
+                Change::Zone(_) => {}
+            }
+        }
+    }
 }
 
 fn ask(state: &State, name: &str, qtype: u16) -> Option<Found> {

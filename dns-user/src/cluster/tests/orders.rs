@@ -1,21 +1,16 @@
 //! Objects that come, change, go and come back, in every order there is. What is
 //! answered after each step depends on what is there, and not on how it came about.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{COREFILE, ask, mk_state, show};
+use super::{COREFILE, Kernel, ask, mk_state, show};
 use crate::{
-    answers::render,
-    cluster::{Cluster, fixed_questions, service_questions},
     message::{TYPE_A, TYPE_PTR},
     objects::{
         Event, Kind, Object,
         builders::{mk_namespace, mk_service, mk_slice},
     },
-    records::{Answer, AnswerKey, Change},
+    records::Change,
     state::State,
 };
 
@@ -97,16 +92,6 @@ fn answers(state: &State, questions: &BTreeMap<String, String>) -> BTreeMap<Stri
 }
 
 /// What the kernel has to answer with records of other types, as the objects are now.
-fn rendered(cluster: &Cluster) -> HashMap<AnswerKey, Arc<Answer>> {
-    let (index, settings) = (&cluster.index, cluster.answered().unwrap());
-    let mut keys = fixed_questions(settings);
-    for service in index.service_names() {
-        keys.extend(service_questions(index, settings, &service));
-    }
-    let answers = keys.iter().filter_map(|key| render(index, settings, key));
-    answers.map(|answer| (answer.key.clone(), Arc::new(answer))).collect()
-}
-
 /// Plays all orders of some lives; a step is told by an event of its own, or now
 /// and then by a list of its kind. Returns how many orders there were.
 fn play(lives: &[Life]) -> usize {
@@ -115,9 +100,7 @@ fn play(lives: &[Life]) -> usize {
     orders(&mut left, &mut Vec::new(), &mut found);
     for (number, order) in found.iter().enumerate() {
         let mut state = mk_state(COREFILE, &[]);
-        let mut kernel: BTreeSet<_> =
-            state.cluster().read().unwrap().table.names.keys().cloned().collect();
-        let mut kernel_answers = rendered(&state.cluster().read().unwrap());
+        let mut kernel = Kernel::wanted(&state.cluster().read().unwrap());
         let mut objects: Vec<Option<Object>> = vec![None; lives.len()];
         let mut steps: Vec<_> = lives.iter().map(|life| life.iter()).collect();
         let mut serial = 0;
@@ -135,27 +118,19 @@ fn play(lives: &[Life]) -> usize {
             };
             // The clock goes back now and then.
             let now_s = u32::try_from(if step % 3 == 2 { 0 } else { 10 + step }).unwrap();
-            for change in state.apply(event, now_s) {
-                match change {
-                    Change::Put(records) => drop(kernel.insert(records.name.clone())),
-                    Change::Remove(name) => drop(kernel.remove(&name)),
-                    Change::PutAnswer(answer) => {
-                        kernel_answers.insert(answer.key.clone(), answer);
-                    }
-                    Change::RemoveAnswer(key) => drop(kernel_answers.remove(&key)),
-                    Change::Zone(zone) => {
-                        let new = zone.expect("the zone stays").serial;
-                        assert!(new >= serial, "{new} after {serial}");
-                        serial = new;
-                    }
+            let changes = state.apply(event, now_s);
+            for change in &changes {
+                if let Change::Zone(zone) = change {
+                    let new = zone.as_ref().expect("the zone stays").serial;
+                    assert!(new >= serial, "{new} after {serial}");
+                    serial = new;
                 }
             }
+            kernel.apply(changes, &state.cluster().read().unwrap());
             let expect = expect(&objects);
             assert_eq!(answers(&state, &expect), expect, "{order:?}, step {step}: {objects:?}");
-            let table = state.cluster().read().unwrap().table.names.keys().cloned().collect();
-            assert_eq!(kernel, table, "{order:?}, step {step}");
-            let cluster = state.cluster().read().unwrap();
-            assert_eq!(kernel_answers, rendered(&cluster), "{order:?}, step {step}");
+            let wanted = Kernel::wanted(&state.cluster().read().unwrap());
+            assert_eq!(kernel, wanted, "{order:?}, step {step}");
         }
     }
     found.len()

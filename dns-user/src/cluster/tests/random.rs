@@ -9,17 +9,16 @@ use std::{
 use hickory_proto::op::Message;
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
 
-use super::{super::Found, COREFILE, ask, mk_state, show};
+use super::{super::Found, COREFILE, Kernel, ask, mk_state, show};
 use crate::{
     answers::{Arrival, Decision, Family, Transport, decide},
-    cluster::Cluster,
     message::{TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_PTR, TYPE_SRV, TYPE_TXT},
     objects::{
         Endpoint, EndpointSlice, Event, Kind, Labels, Object, ObjectName, Port, Service,
         ServiceKind,
         builders::{mk_name, mk_namespace, mk_unusable, with_labels},
     },
-    records::{NameKind, NameRecords},
+    records::{NameKind, Wanted as _},
     state::State,
 };
 
@@ -167,16 +166,9 @@ fn mk_question(rng: &mut StdRng) -> (String, u16) {
     (name, *types.choose(rng).unwrap())
 }
 
-/// The names of `one` that `other` has not, or otherwise.
-fn beside(one: &Cluster, other: &Cluster) -> BTreeMap<String, NameRecords> {
-    let names = one.table.names.iter();
-    let names = names.filter(|(name, records)| other.table.names.get(*name) != Some(records));
-    names.map(|(name, records)| (name.clone(), NameRecords::clone(records))).collect()
-}
-
-/// The table and the look-up say the same.
+/// What the kernel is to hold and the look-up say the same.
 fn assert_agreement(state: &State) {
-    let names: Vec<_> = state.cluster().read().unwrap().table.names.values().cloned().collect();
+    let names: Vec<_> = state.cluster().read().unwrap().names().collect();
     let in_user_space = [NameKind::Alias, NameKind::Unknown];
     for records in names.into_iter().filter(|records| !in_user_space.contains(&records.kind)) {
         let line = |data: String| format!("{}. {data}", records.name).replace("cluster.local", "C");
@@ -223,17 +215,18 @@ fn churn_ends_where_a_fresh_list_does() {
             objects.insert((Kind::Namespace, object.name()), object);
         }
         let mut state = mk_state(&corefile, &objects.values().cloned().collect::<Vec<_>>());
+        let mut kernel = Kernel::wanted(&state.cluster().read().unwrap());
         for round in 0..8 {
             for _ in 0..12 {
-                state.apply(change(&mut objects, &mut rng), 0);
+                let changes = state.apply(change(&mut objects, &mut rng), 0);
+                kernel.apply(changes, &state.cluster().read().unwrap());
             }
             assert_agreement(&state);
             let fresh = mk_state(&corefile, &objects.values().cloned().collect::<Vec<_>>());
             let case = format!("seed {seed}, round {round}");
-            {
-                let (state, fresh) =
-                    (state.cluster().read().unwrap(), fresh.cluster().read().unwrap());
-                assert_eq!(beside(&state, &fresh), beside(&fresh, &state), "{case}");
+            for wanted in [&state, &fresh] {
+                let wanted = Kernel::wanted(&wanted.cluster().read().unwrap());
+                assert_eq!(kernel, wanted, "{case}");
             }
             for _ in 0..60 {
                 let (name, qtype) = mk_question(&mut rng);

@@ -10,7 +10,7 @@ use crate::{
             mk_terminating_pod, mk_unusable, with_labels,
         },
     },
-    records::NameKind,
+    records::{NameKind, Wanted as _},
     state::State,
 };
 
@@ -51,7 +51,7 @@ fn check(state: &State, when: &str, cases: &[(&str, &str)]) {
 fn kernel_names(state: &State) -> Vec<String> {
     let cluster = state.cluster().read().unwrap();
     let is_service = |kind| matches!(kind, NameKind::ClusterIp | NameKind::Headless);
-    let names = cluster.table.names.values().filter(|records| is_service(records.kind));
+    let names = cluster.names().filter(|records| is_service(records.kind));
     let mut names: Vec<_> =
         names.map(|records| records.name.replace(".svc.cluster.local", "")).collect();
     names.sort();
@@ -268,7 +268,7 @@ fn pods_are_verified() {
     check(&state, "it is gone", &moved);
     state.apply(Event::Delete(Kind::Pod, mk_name("prod/one")), 7);
     check(&state, "deleted", &[("10-1-0-2.prod", TYPE_A, "NXDOMAIN")]);
-    assert_eq!(state.cluster().read().unwrap().table.zone.as_ref().unwrap().serial, 7);
+    assert_eq!(state.cluster().read().unwrap().kernel_zone.as_ref().unwrap().serial, 7);
 }
 
 #[test]
