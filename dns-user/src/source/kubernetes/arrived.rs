@@ -2,12 +2,9 @@
 //! being read, so that one malformed object costs only itself, and stripped at
 //! once, so that a list of thousands stays small.
 
-use std::{borrow::Cow, fmt, marker::PhantomData};
+use std::marker::PhantomData;
 
-use k8s_openapi::{
-    api::{core::v1 as core, discovery::v1 as discovery},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
-};
+use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery};
 use kube::Resource;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::{Value, value::RawValue};
@@ -40,7 +37,24 @@ impl Watched for core::Pod {
     const KIND: Kind = Kind::Pod;
 }
 
-/// What kube's watcher and a log line need of an object.
+/// What an object is to DNS: nothing, if None; what is known of it and what is wrong,
+/// if it is malformed.
+pub(super) type Read = Result<Option<Object>, (Unusable, String)>;
+
+/// Reads the JSON of an object of the API type `A`; None for what is no JSON.
+pub(super) fn read<A: Watched>(text: &str) -> Option<Read> {
+    Some(match Object::from_text(A::KIND, text) {
+        Ok(object) => Ok(object),
+        Err(error) => error.map(|error| Err((error.unusable.clone(), error.to_string())))?,
+    })
+}
+
+/// Returns the name of the object in JSON as far as it has one, for the log.
+pub(super) fn name_in(text: &str) -> ObjectName {
+    Identity::read(text).unwrap_or_default().into_name()
+}
+
+/// What a watch and a log line need of an object.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Identity {
@@ -67,36 +81,24 @@ impl Identity {
             resource_version: text("/metadata/resourceVersion"),
         })
     }
-}
 
-impl From<Identity> for ObjectMeta {
-    fn from(Identity { name, namespace, resource_version }: Identity) -> Self {
-        Self { name, namespace, resource_version, ..Self::default() }
-    }
-}
-
-/// An object of the API type `A`, well-formed or not. Reading one never fails.
-pub(super) struct Arrived<A> {
-    /// Only what kube's watcher and a log line need.
-    metadata: ObjectMeta,
-    object: Result<Option<Object>, (Unusable, String)>,
-    api: PhantomData<fn() -> A>,
-}
-
-impl<A> Arrived<A> {
-    /// Returns namespace and name, empty where missing.
-    pub(super) fn name(&self) -> ObjectName {
+    fn into_name(self) -> ObjectName {
         ObjectName {
-            namespace: self.metadata.namespace.clone().unwrap_or_default(),
-            name: self.metadata.name.clone().unwrap_or_default(),
+            namespace: self.namespace.unwrap_or_default(),
+            name: self.name.unwrap_or_default(),
         }
     }
+}
 
-    /// Returns the object; None when it means nothing to DNS, what is known of it
-    /// and what is wrong when it is malformed.
-    pub(super) fn into_object(self) -> Result<Option<Object>, (Unusable, String)> {
-        self.object
-    }
+/// An object of the API type `A` in a watch, well-formed or not. Reading one never
+/// fails, unless it is no JSON.
+pub(super) struct Arrived<A> {
+    /// Empty where missing.
+    pub(super) name: ObjectName,
+    /// At which version of what is watched it is so.
+    pub(super) version: Option<String>,
+    pub(super) object: Read,
+    api: PhantomData<fn() -> A>,
 }
 
 impl<'de, A: Watched> Deserialize<'de> for Arrived<A> {
@@ -105,53 +107,18 @@ impl<'de, A: Watched> Deserialize<'de> for Arrived<A> {
         // before its object, as API servers write it. Otherwise the line counts as one
         // that cannot be read.
         let text = <&RawValue>::deserialize(deserializer)?.get();
-        let identity = Identity::read(text).map_err(D::Error::custom)?;
-        let object = match Object::from_text(A::KIND, text) {
-            Ok(object) => Ok(object),
-            Err(Some(error)) => Err((error.unusable.clone(), error.to_string())),
-            Err(None) => return Err(D::Error::custom("no JSON")),
-        };
-        Ok(Self { metadata: identity.into(), object, api: PhantomData })
+        let mut identity = Identity::read(text).map_err(D::Error::custom)?;
+        let version = identity.resource_version.take();
+        let object = read::<A>(text).ok_or_else(|| D::Error::custom("no JSON"))?;
+        Ok(Self { name: identity.into_name(), version, object, api: PhantomData })
     }
 }
 
+// Not derived, which would ask the same of `A`.
 impl<A> Clone for Arrived<A> {
     fn clone(&self) -> Self {
-        Self { metadata: self.metadata.clone(), object: self.object.clone(), api: PhantomData }
-    }
-}
-
-impl<A> fmt::Debug for Arrived<A> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Arrived").field(&self.object).finish()
-    }
-}
-
-impl<A: Watched> Resource for Arrived<A> {
-    type DynamicType = ();
-    type Scope = A::Scope;
-
-    fn kind((): &()) -> Cow<'_, str> {
-        A::kind(&())
-    }
-
-    fn group((): &()) -> Cow<'_, str> {
-        A::group(&())
-    }
-
-    fn version((): &()) -> Cow<'_, str> {
-        A::version(&())
-    }
-
-    fn plural((): &()) -> Cow<'_, str> {
-        A::plural(&())
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
+        let Self { name, version, object, api } = self;
+        let (name, version, object) = (name.clone(), version.clone(), object.clone());
+        Self { name, version, object, api: *api }
     }
 }
