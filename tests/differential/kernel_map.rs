@@ -1,6 +1,9 @@
 //! What the kernel's maps hold against what the agent answers over its sockets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use harness::packet::query::{Query, qtype};
 use hickory_proto::{
@@ -9,7 +12,7 @@ use hickory_proto::{
 };
 use serde_json::Value;
 
-use crate::{judged::Judged, random_objects::World};
+use crate::{judged::Judged, random_objects::World, random_questions::reverse};
 
 /// What was compared.
 #[derive(Debug, Default)]
@@ -24,18 +27,83 @@ pub struct Compared {
     answers: u64,
     /// Such records that they leave to the agent, for they are too many.
     left: u64,
+    /// Entries that were left out, each of which was noticed.
+    left_out: BTreeMap<String, u64>,
+}
+
+impl Compared {
+    /// Whether it was shown that a name and every type is missed when it is not held.
+    pub fn is_proven(&self) -> bool {
+        ["names", "PTR", "SRV"].iter().all(|what| self.left_out.contains_key(*what))
+    }
 }
 
 /// Returns how the map of now differs, for every name of the cluster and every
 /// name of the map.
 pub fn differences(judged: &Judged<'_>, world: &World, compared: &mut Compared) -> Vec<String> {
-    let dump = judged.agent.dump();
+    differences_of(&judged.agent.dump(), judged, world, compared)
+}
+
+/// Leaves out one entry of each kind that a Service of the world has, if there is one,
+/// and makes sure that this is a difference.
+pub fn prove(judged: &Judged<'_>, world: &World, compared: &mut Compared) {
+    let names = own_names(world);
+    let questions = questions(world, &names);
+    let is_known = |entry: &Value| names.contains(entry["name"].as_str().unwrap_or_default());
+    let is_asked = |entry: &Value| questions.contains(&key(entry));
+    let of_type =
+        |qtype: &'static str| move |entry: &Value| entry["type"] == qtype && is_asked(entry);
+    leave_out(judged, world, compared, ("names", "names"), is_known);
+    leave_out(judged, world, compared, ("answers", "PTR"), of_type("PTR"));
+    leave_out(judged, world, compared, ("answers", "SRV"), of_type("SRV"));
+}
+
+fn leave_out(
+    judged: &Judged<'_>,
+    world: &World,
+    compared: &mut Compared,
+    (part, what): (&str, &str),
+    is_meant: impl Fn(&Value) -> bool,
+) {
+    let mut dump = judged.agent.dump();
+    let entries = dump[part].as_array_mut().unwrap();
+    let Some(place) = entries.iter().position(is_meant) else { return };
+    let entry = entries.remove(place);
+    let name = entry["name"].as_str().unwrap();
+    let found = differences_of(&dump, judged, world, &mut Compared::default());
+    assert!(found.iter().any(|it| it.starts_with(name)), "{entry} is not missed: {found:#?}");
+    *compared.left_out.entry(what.to_owned()).or_default() += 1;
+}
+
+/// The names of all Services.
+fn own_names(world: &World) -> BTreeSet<String> {
+    let keys = world.services.keys();
+    keys.map(|(namespace, name)| format!("{name}.{namespace}.svc.cluster.local")).collect()
+}
+
+/// What may have records of other types: Services, and all addresses of the cluster.
+fn questions(world: &World, names: &BTreeSet<String>) -> BTreeSet<(String, String)> {
+    let own = names.iter().flat_map(|name| ["SRV", "CNAME"].map(|qtype| (name.clone(), qtype)));
+    let services = world.services.values().filter_map(|service| service.spec.as_ref());
+    let cluster_ips = services.filter_map(|spec| spec.cluster_ips.as_ref()).flatten();
+    let endpoints = world.slices.values().flat_map(|slice| &slice.endpoints);
+    let addresses = cluster_ips.chain(endpoints.flat_map(|endpoint| &endpoint.addresses));
+    let addresses = addresses.filter_map(|address| address.parse::<IpAddr>().ok());
+    own.chain(addresses.map(|ip| (reverse(ip), "PTR")))
+        .map(|(name, qtype)| (name, qtype.to_owned()))
+        .collect()
+}
+
+fn differences_of(
+    dump: &Value,
+    judged: &Judged<'_>,
+    world: &World,
+    compared: &mut Compared,
+) -> Vec<String> {
     let entries = dump["names"].as_array().unwrap().iter();
     let entries: BTreeMap<_, _> =
         entries.map(|entry| (entry["name"].as_str().unwrap().to_owned(), entry)).collect();
-    let known = world.services.keys();
-    let known = known.map(|(namespace, name)| format!("{name}.{namespace}.svc.cluster.local"));
-    let names: BTreeSet<_> = known.chain(entries.keys().cloned()).collect();
+    let names: BTreeSet<_> = own_names(world).into_iter().chain(entries.keys().cloned()).collect();
     // Over TCP, so that the kernel is not asked.
     let both = |name| [qtype::A, qtype::AAAA].map(|qtype| Query::new(name, qtype));
     let queries: Vec<_> = names.iter().flat_map(|name| both(name)).collect();
@@ -52,7 +120,9 @@ pub fn differences(judged: &Judged<'_>, world: &World, compared: &mut Compared) 
             differences.push(format!("{name}: {difference}; sockets: {a:?} {aaaa:?}"));
         }
     }
-    differences.extend(other_types(judged, &dump, &names, compared));
+    let is_service = |name: &&String| name.split('.').count() == 5;
+    let services = names.iter().filter(is_service).cloned().collect();
+    differences.extend(other_types(judged, dump, questions(world, &services), compared));
     differences
 }
 
@@ -61,16 +131,12 @@ pub fn differences(judged: &Judged<'_>, world: &World, compared: &mut Compared) 
 fn other_types(
     judged: &Judged<'_>,
     dump: &Value,
-    names: &BTreeSet<String>,
+    mut asked: BTreeSet<(String, String)>,
     compared: &mut Compared,
 ) -> Vec<String> {
     let entries = dump["answers"].as_array().unwrap().iter();
     let entries: BTreeMap<_, _> = entries.map(|entry| (key(entry), entry)).collect();
-    let is_service = |name: &&String| name.split('.').count() == 5;
-    let own = names.iter().filter(is_service);
-    let own = own.flat_map(|name| [(name.clone(), "SRV"), (name.clone(), "CNAME")]);
-    let own = own.map(|(name, qtype)| (name, qtype.to_owned()));
-    let asked: BTreeSet<(String, String)> = own.chain(entries.keys().cloned()).collect();
+    asked.extend(entries.keys().cloned());
     let queries: Vec<_> =
         asked.iter().map(|(name, qtype)| Query::new(name, number(qtype))).collect();
     let over_tcp: Vec<_> = queries.iter().map(|query| (query, true)).collect();

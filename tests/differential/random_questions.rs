@@ -289,7 +289,8 @@ fn mk_reverse(random: &mut StdRng, world: &World) -> String {
     }
 }
 
-fn reverse(address: IpAddr) -> String {
+/// Returns the name that stands for an address.
+pub fn reverse(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => {
             let [a, b, c, d] = address.octets();
