@@ -51,7 +51,8 @@ struct State {
     sockets_open: bool,
     datapath: DatapathState,
     lease_renewed_at: Option<Instant>,
-    /// Another agent answers, and this one takes over when it ends.
+    /// Another agent has what is pinned: one that this one is to follow, or that follows
+    /// it.
     stands_by: bool,
     /// Until when the pipeline is to show the next sign of life.
     pipeline_due_at: Instant,
@@ -121,8 +122,8 @@ impl Health {
         self.state().datapath = datapath;
     }
 
-    /// Notes whether the agent only waits for the end of another one, which answers
-    /// meanwhile.
+    /// Notes whether another agent has what is pinned, and keeps its answers up to date:
+    /// one for whose end this one waits, or one that waits for the end of this one.
     pub fn set_stands_by(&self, stands_by: bool) {
         let mut state = self.state();
         state.stands_by = stands_by;
@@ -250,8 +251,13 @@ impl Health {
         if self.pipeline_lateness().is_some() {
             return Some("events are not worked off: the agent hangs".to_owned());
         }
-        let trouble = self.address_trouble().or_else(|| self.silent_socket());
-        if let Some(trouble) = trouble.or_else(|| self.silent_programs()) {
+        if let Some(trouble) = self.address_trouble().or_else(|| self.silent_socket()) {
+            return Some(trouble);
+        }
+        if self.state().stands_by {
+            return None;
+        }
+        if let Some(trouble) = self.silent_programs() {
             return Some(trouble);
         }
         let age = self.lease_age()?;
@@ -336,8 +342,10 @@ mod tests {
         health.set_stands_by(true);
         assert!(health.missing().is_empty());
         health.state().pipeline_due_at = Instant::now();
-        assert_eq!(health.trouble(), None, "the pipeline has not begun");
+        health.state().lease_renewed_at = Instant::now().checked_sub(Duration::from_mins(1));
+        assert_eq!(health.trouble(), None, "both are another agent's");
         health.set_stands_by(false);
+        health.renew_lease();
         assert_eq!(health.missing().len(), 3);
         assert_eq!(health.trouble(), None, "it begins now");
     }

@@ -74,6 +74,13 @@ pub struct Pipeline {
     pub filled: watch::Sender<bool>,
 }
 
+impl Drop for Pipeline {
+    /// It ends on purpose, so that another agent may do its work.
+    fn drop(&mut self) {
+        self.health.set_stands_by(true);
+    }
+}
+
 impl Pipeline {
     /// Applies events until the source ends, which it does not do by itself.
     pub async fn run(mut self, mut events: Receiver<Event>) -> Result<()> {

@@ -438,6 +438,10 @@ mod tests {
     fn datapath_counts_are_added_at_each_scrape() {
         const A: &str = "coredns_dns_requests_total{server=\"dns://169.254.25.10:53\",zone=\".\",\
             view=\"\",proto=\"udp\",family=\"1\",type=\"A\"}";
+        const TOOK_COUNT: &str = "coredns_dns_request_duration_seconds_count\
+            {server=\"dns://169.254.25.10:53\",zone=\".\",view=\"\"}";
+        const TOOK_LEAST: &str = "coredns_dns_request_duration_seconds_bucket\
+            {le=\"0.00025\",server=\"dns://169.254.25.10:53\",zone=\".\",view=\"\"}";
         let metrics = mk_metrics();
         let kernel = Arc::new(AtomicU64::new(4));
         let read = Arc::clone(&kernel);
@@ -455,6 +459,8 @@ mod tests {
                 format!("nodedns_datapath_packets_total{{outcome=\"answer_a\"}} {total}"),
                 format!("nodedns_datapath_packets_total{{outcome=\"not_in_map\"}} {total}"),
                 format!("rcode=\"NOERROR\",plugin=\"kubernetes\"}} {total}"),
+                format!("{TOOK_COUNT} {total}"),
+                format!("{TOOK_LEAST} {total}"),
             ] {
                 assert!(text.contains(&line), "{line}\nnot in\n{text}");
             }

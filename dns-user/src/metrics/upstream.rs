@@ -216,3 +216,45 @@ impl UpstreamMetrics {
         InFlight(self.in_flight.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use prometheus_client::encoding::text;
+
+    use super::*;
+
+    #[test]
+    fn endpoints_that_are_gone_are_forgotten() {
+        let metrics = UpstreamMetrics::default();
+        let mut registry = Registry::default();
+        metrics.register(&mut registry);
+        let endpoints = [1, 2].map(|n| SocketAddr::from((Ipv4Addr::new(10, 244, 0, n), 53)));
+        metrics.set_endpoints(&endpoints.into());
+        for endpoint in endpoints {
+            metrics.count_response(endpoint, 3, Duration::from_millis(1));
+            metrics.count_response(endpoint, 15, Duration::from_millis(1));
+            metrics.count_opened(endpoint, Transport::Udp);
+            metrics.count_reused(endpoint, Transport::Tcp);
+        }
+        let encode = || {
+            let mut encoded = String::new();
+            text::encode(&mut encoded, &registry).unwrap();
+            encoded
+        };
+        let labels = "{proxy_name=\"forward\",to=\"10.244.0.2:53\"";
+        for line in [
+            format!("coredns_proxy_request_duration_seconds_count{labels},rcode=\"NXDOMAIN\"}} 1"),
+            format!("coredns_proxy_request_duration_seconds_count{labels},rcode=\"other\"}} 1"),
+            format!("coredns_proxy_conn_cache_misses_total{labels},proto=\"udp\"}} 1"),
+            format!("coredns_proxy_conn_cache_hits_total{labels},proto=\"tcp\"}} 1"),
+        ] {
+            assert!(encode().contains(&line), "{line}\nnot in\n{}", encode());
+        }
+        let [first, second] = endpoints;
+        metrics.set_endpoints(&[first].into());
+        assert!(!encode().contains(&second.to_string()), "{}", encode());
+        assert!(encode().contains(&first.to_string()), "{}", encode());
+    }
+}
