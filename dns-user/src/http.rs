@@ -1,9 +1,12 @@
 //! `/metrics` for Prometheus; `/health` and `/ready` for the kubelet.
 
 use std::{
+    future::pending,
     io::{self, ErrorKind},
+    mem::replace,
     net::SocketAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -13,10 +16,13 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse as _, Response},
     routing::get,
+    serve::Listener,
 };
 use tokio::{
-    net::{TcpListener, TcpSocket},
-    sync::watch,
+    net::{TcpListener, TcpSocket, TcpStream},
+    select,
+    sync::{oneshot, watch},
+    time::timeout,
 };
 
 use crate::{
@@ -27,6 +33,8 @@ use crate::{
 
 /// Connections that the kernel completes while none is accepted.
 const BACKLOG: u32 = 128;
+/// How long after the last connection a port counts as quiet.
+const QUIET: Duration = Duration::from_millis(20);
 
 /// Returns the routes of the metrics listener.
 pub fn metrics_routes(metrics: Arc<Metrics>) -> Router {
@@ -65,16 +73,68 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves `routes` until the listener fails, or until `leaving` becomes true and what
-/// came before is answered.
+/// Serves `routes` until `leaving` becomes true and what came before is answered.
 pub async fn serve(
     listener: TcpListener,
     routes: Router,
-    mut leaving: watch::Receiver<bool>,
+    leaving: watch::Receiver<bool>,
 ) -> Result<()> {
-    let served = axum::serve(listener, routes);
-    let served = served.with_graceful_shutdown(async move { told(&mut leaving).await });
+    let address = listener.local_addr().context("cannot read a TCP socket's address")?;
+    let (closed, is_closed) = oneshot::channel();
+    let port = Port { address, listener, leaving, closed };
+    let served = axum::serve(Door::Open(port), routes);
+    let served = served.with_graceful_shutdown(async move { drop(is_closed.await) });
     served.await.context("the HTTP server ended")
+}
+
+/// What lets connections in.
+enum Door {
+    Open(Port),
+    /// Where it was.
+    Closed(SocketAddr),
+}
+
+/// A port that agents may share. The kernel resets what it has completed and nobody
+/// has accepted when a listener is closed, so all of that is let in first.
+struct Port {
+    address: SocketAddr,
+    listener: TcpListener,
+    leaving: watch::Receiver<bool>,
+    /// Dropped when it is.
+    closed: oneshot::Sender<()>,
+}
+
+impl Listener for Door {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        while let Self::Open(Port { address, listener, leaving, .. }) = self {
+            let accepted = if *leaving.borrow() {
+                timeout(QUIET, listener.accept()).await.ok()
+            } else {
+                select! {
+                    accepted = listener.accept() => Some(accepted),
+                    () = told(leaving) => continue,
+                }
+            };
+            if let Some(accepted) = accepted {
+                return accepted;
+            }
+            let address = *address;
+            if let Self::Open(Port { listener, closed, .. }) = replace(self, Self::Closed(address))
+            {
+                drop(listener);
+                drop(closed);
+            }
+        }
+        pending().await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        let (Self::Open(Port { address, .. }) | Self::Closed(address)) = self;
+        Ok(*address)
+    }
 }
 
 async fn show_metrics(State(metrics): State<Arc<Metrics>>, headers: HeaderMap) -> Response {
@@ -104,13 +164,9 @@ async fn show_ready(State(health): State<Arc<Health>>) -> (StatusCode, String) {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::Ipv4Addr, sync::RwLock, time::Duration};
+    use std::{net::Ipv4Addr, sync::RwLock};
 
-    use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
-        net::TcpStream,
-        time::timeout,
-    };
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
     use crate::{cluster::Cluster, health::DatapathState};
