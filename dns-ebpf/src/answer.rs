@@ -306,8 +306,8 @@ fn does_not_exist<'a, M: Maps<'a>>(
     zone: &Zone,
     maps: M,
 ) -> Result<(), Outcome> {
-    let zone_start = plan::zone_start(query, zone)?;
-    let labels = absence::labels(packet, zone_start).ok_or(Outcome::NotInMap)?;
+    let apex = plan::zone_start(query, zone)?;
+    let labels = absence::labels(packet, apex.0).ok_or(Outcome::NotInMap)?;
     match absence::judge(packet, labels) {
         Judgement::Unknown => Err(Outcome::NotInMap),
         Judgement::NoSuchName => Ok(()),

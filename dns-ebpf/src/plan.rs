@@ -6,40 +6,45 @@ use crate::{
         name_entry::flags,
         outcome::Outcome,
         rendered::Scratch,
-        zone::{Zone, flags as zone_flags},
+        zone::{SOA_OCTETS, Zone, flags as zone_flags},
     },
     lookup::Found,
     opaque::ten_bits,
-    wire::{query::Query, record_type, response},
+    wire::{
+        query::Query,
+        record_type,
+        response::{self, A_RECORD, AAAA_RECORD},
+    },
 };
+
+/// AA and AD in the header, and the RCODE for a name that is not there (RFC 1035 4.1.1,
+/// RFC 4035 3.2.3).
+const AA: u16 = 0x0400;
+const AD: u16 = 0x0020;
+const NXDOMAIN: u16 = 3;
+/// One record in the Answer section, and one in the Authority section, in
+/// [`Plan::counts`].
+const ANSWER: u64 = 1 << 32;
+const AUTHORITY: u64 = 1 << 16;
 
 /// What follows the question.
 #[derive(Clone, Copy)]
-pub enum Answer {
+pub enum Body {
     /// A records from the pool.
     V4(Addresses),
     /// AAAA records from the pool.
     V6(Addresses),
-    /// The zone's SOA record, as the answer.
-    Soa,
-    /// The zone's SOA record in the Authority section: there is no such record.
-    Nodata,
-    /// The same: there is no such name.
-    NoSuchName,
+    /// The zone's SOA record with its own TTL, which was asked for.
+    Soa(Apex),
+    /// The zone's SOA record with that of negative responses.
+    Negative(Apex),
     /// The records in the scratch.
-    Rendered(Records),
+    Rendered,
 }
 
-/// Which records are in the scratch.
+/// Where the zone's name begins in QNAME, in octets.
 #[derive(Clone, Copy)]
-pub struct Records {
-    /// Octets of the body.
-    pub length: u64,
-    /// Flags of the header: AA, RA, AD and the RCODE.
-    pub header: u64,
-    /// ANCOUNT, NSCOUNT and ARCOUNT without OPT, each of 16 bits.
-    pub counts: u64,
-}
+pub struct Apex(pub u64);
 
 /// Addresses in the order in which they are given.
 #[derive(Clone, Copy)]
@@ -56,12 +61,16 @@ pub struct Addresses {
 /// A reply that is decided.
 #[derive(Clone, Copy)]
 pub struct Plan {
-    /// What follows the question.
-    pub answer: Answer,
+    /// What follows the question, the OPT excepted.
+    pub body: Body,
+    /// Octets of it.
+    pub length: u64,
+    /// ANCOUNT, NSCOUNT and ARCOUNT without OPT, each of 16 bits.
+    pub counts: u64,
+    /// Flags of the header beside QR and the query's own: AA, RA, AD and the RCODE.
+    pub header: u16,
     /// How this reply is counted.
     pub outcome: Outcome,
-    /// Where the zone's name begins in QNAME, in octets.
-    pub zone_start: u64,
 }
 
 /// What is done about a type that is neither A nor AAAA.
@@ -87,9 +96,9 @@ fn judge_type(qtype: u16, zone: &Zone) -> OtherType {
 
 /// Returns where the zone begins in the name that was asked for.
 #[inline(always)]
-pub fn zone_start(query: &Query, zone: &Zone) -> Result<u64, Outcome> {
+pub fn zone_start(query: &Query, zone: &Zone) -> Result<Apex, Outcome> {
     let start = query.name_length.wrapping_sub(u64::from(zone.length));
-    if start > 255 { Err(Outcome::Impossible) } else { Ok(start) }
+    if start > 255 { Err(Outcome::Impossible) } else { Ok(Apex(start)) }
 }
 
 /// Decides the reply to a query for a name that is there. `random` draws the
@@ -115,33 +124,70 @@ pub fn plan(
         };
         Addresses { count, first, pool: found.pool }
     };
-    let (answer, outcome) = match query.qtype {
-        record_type::A if found.v4_count != 0 => {
-            (Answer::V4(addresses(found.v4_count)), Outcome::AnswerA)
-        }
-        record_type::AAAA if found.v6_count != 0 => {
-            (Answer::V6(addresses(found.v6_count)), Outcome::AnswerAaaa)
-        }
-        record_type::A => (Answer::Nodata, Outcome::NodataA),
-        record_type::AAAA => (Answer::Nodata, Outcome::NodataAaaa),
-        qtype => plan_other(qtype, found.flags, zone)?,
+    let answer = |body, count: u64, record: u64, outcome| Plan {
+        body,
+        length: count * record,
+        counts: count * ANSWER,
+        header: AA,
+        outcome,
     };
-    Ok(Plan { answer, outcome, zone_start: zone_start(query, zone)? })
+    let (v4, v6) = (found.v4_count, found.v6_count);
+    match query.qtype {
+        record_type::A if v4 != 0 => {
+            Ok(answer(Body::V4(addresses(v4)), v4, A_RECORD, Outcome::AnswerA))
+        }
+        record_type::AAAA if v6 != 0 => {
+            Ok(answer(Body::V6(addresses(v6)), v6, AAAA_RECORD, Outcome::AnswerAaaa))
+        }
+        record_type::A => negative(query, zone, AA, Outcome::NodataA),
+        record_type::AAAA => negative(query, zone, AA, Outcome::NodataAaaa),
+        qtype => plan_other(query, qtype, found.flags, zone),
+    }
 }
 
 #[inline(always)]
-fn plan_other(qtype: u16, entry: u16, zone: &Zone) -> Result<(Answer, Outcome), Outcome> {
+fn plan_other(query: &Query, qtype: u16, entry: u16, zone: &Zone) -> Result<Plan, Outcome> {
     let is_apex = entry & flags::APEX != 0;
     match (judge_type(qtype, zone), qtype) {
         (OtherType::PassUp, _) => Err(Outcome::OtherType),
-        (_, record_type::SOA) if is_apex => Ok((Answer::Soa, Outcome::AnswerSoa)),
+        (_, record_type::SOA) if is_apex => Ok(Plan {
+            body: Body::Soa(zone_start(query, zone)?),
+            length: SOA_OCTETS,
+            counts: ANSWER,
+            header: AA,
+            outcome: Outcome::AnswerSoa,
+        }),
         (_, record_type::NS) if is_apex => Err(Outcome::OtherType),
         (_, record_type::SRV) if entry & flags::HAS_PORTS != 0 => Err(Outcome::OtherType),
         (_, record_type::TXT) if entry & flags::EMPTY != 0 => {
-            Ok((Answer::NoSuchName, Outcome::NxdomainOther))
+            negative(query, zone, AA | NXDOMAIN, Outcome::NxdomainOther)
         }
-        (OtherType::Nodata | OtherType::AsTheName, _) => Ok((Answer::Nodata, Outcome::NodataOther)),
+        (OtherType::Nodata | OtherType::AsTheName, _) => {
+            negative(query, zone, AA, Outcome::NodataOther)
+        }
     }
+}
+
+/// Plans a reply with nothing but the zone's SOA record.
+#[inline(always)]
+fn negative(query: &Query, zone: &Zone, header: u16, outcome: Outcome) -> Result<Plan, Outcome> {
+    let body = Body::Negative(zone_start(query, zone)?);
+    Ok(Plan { body, length: SOA_OCTETS, counts: AUTHORITY, header, outcome })
+}
+
+/// Decides the reply to a query for a name of `zone` that does not exist.
+#[inline(always)]
+pub fn plan_absent(query: &Query, zone: &Zone) -> Result<Plan, Outcome> {
+    let (header, outcome) = match query.qtype {
+        record_type::A => (AA | NXDOMAIN, Outcome::NxdomainA),
+        record_type::AAAA => (AA | NXDOMAIN, Outcome::NxdomainAaaa),
+        qtype => match judge_type(qtype, zone) {
+            OtherType::PassUp => return Err(Outcome::OtherType),
+            OtherType::Nodata => (AA, Outcome::NodataOther),
+            OtherType::AsTheName => (AA | NXDOMAIN, Outcome::NxdomainOther),
+        },
+    };
+    negative(query, zone, header, outcome)
 }
 
 /// Says how an answer of that type from ANSWERS is counted; None for types that
@@ -178,23 +224,10 @@ pub fn plan_rendered(query: &Query, scratch: &Scratch, outcome: Outcome) -> Resu
     let counts = u64::from(scratch.answers) << 32
         | u64::from(scratch.authorities) << 16
         | u64::from(scratch.additionals);
+    // Only who asks for it gets AD (RFC 6840 5.7).
+    let wants_ad = query.flags & AD != 0 || query.is_dnssec_ok();
+    let header = if wants_ad { scratch.header } else { scratch.header & !AD };
     let length = ten_bits(scratch.body_length);
-    let records = Records { length, header: scratch.header.into(), counts };
-    let plan = Plan { answer: Answer::Rendered(records), outcome, zone_start: 0 };
+    let plan = Plan { body: Body::Rendered, length, counts, header, outcome };
     if response::length(query, &plan) > query.most() { Err(Outcome::TooLong) } else { Ok(plan) }
-}
-
-/// Decides the reply to a query for a name of `zone` that does not exist.
-#[inline(always)]
-pub fn plan_absent(query: &Query, zone: &Zone) -> Result<Plan, Outcome> {
-    let (answer, outcome) = match query.qtype {
-        record_type::A => (Answer::NoSuchName, Outcome::NxdomainA),
-        record_type::AAAA => (Answer::NoSuchName, Outcome::NxdomainAaaa),
-        qtype => match judge_type(qtype, zone) {
-            OtherType::PassUp => return Err(Outcome::OtherType),
-            OtherType::Nodata => (Answer::Nodata, Outcome::NodataOther),
-            OtherType::AsTheName => (Answer::NoSuchName, Outcome::NxdomainOther),
-        },
-    };
-    Ok(Plan { answer, outcome, zone_start: zone_start(query, zone)? })
 }

@@ -11,7 +11,7 @@ use crate::{
     },
     opaque::{octet, ten_bits},
     packet::Packet,
-    plan::{Addresses, Answer, Plan, Records},
+    plan::{Addresses, Apex, Body, Plan},
     wire::{
         frame::{DNS, NAME},
         query::{Edns, OPT, Query},
@@ -20,35 +20,25 @@ use crate::{
 };
 
 /// Octets of an A record whose owner is a pointer to the question.
-const A_RECORD: u64 = 16;
+pub const A_RECORD: u64 = 16;
 /// Octets of such an AAAA record.
-const AAAA_RECORD: u64 = 28;
+pub const AAAA_RECORD: u64 = 28;
 /// Most blocks of 32 octets in records: 1,024 octets.
 const BLOCKS: u64 = 32;
 /// End of the question for a name of no octets.
 const BODY: u64 = NAME + 4;
-/// AA and the RCODE for a name that is not there (RFC 1035 4.1.1).
-const AA: u16 = 0x0400;
-const NXDOMAIN: u16 = 3;
-/// AD (RFC 4035 3.2.3).
-const AD: u16 = 0x0020;
 /// Pointer to the question's name (RFC 1035 4.1.4).
 const OWNER: [u8; 2] = [0xc0, 12];
 
 /// Returns the length of the response as a DNS message.
 #[inline(always)]
 pub fn length(query: &Query, plan: &Plan) -> u64 {
-    let body = match plan.answer {
-        Answer::V4(addresses) => addresses.count * A_RECORD,
-        Answer::V6(addresses) => addresses.count * AAAA_RECORD,
-        Answer::Soa | Answer::Nodata | Answer::NoSuchName => SOA_OCTETS,
-        Answer::Rendered(records) => records.length,
-    };
-    12 + query.name_length + 4 + body + if query.edns.is_some() { OPT } else { 0 }
+    12 + query.name_length + 4 + plan.length + if query.edns.is_some() { OPT } else { 0 }
 }
 
 /// Writes the response of `length` octets into a packet that has its final
-/// length. `scratch` returns where records in wire form are. None when the packet is shorter than that.
+/// length. `scratch` returns where records in wire form are. None when the packet is
+/// shorter than that.
 #[inline(always)]
 pub fn write<'a>(
     packet: Packet,
@@ -58,57 +48,31 @@ pub fn write<'a>(
     length: u64,
     scratch: impl Fn() -> Option<&'a Scratch>,
 ) -> Option<()> {
-    const ANSWER: u64 = 1 << 32;
-    const AUTHORITY: u64 = 1 << 16;
-    let counts = match plan.answer {
-        Answer::V4(addresses) => {
-            write_v4(packet, query, zone.ttl_s, addresses)?;
-            addresses.count * ANSWER
-        }
-        Answer::V6(addresses) => {
-            write_v6(packet, query, zone.ttl_s, addresses)?;
-            addresses.count * ANSWER
-        }
-        Answer::Soa => {
-            write_soa(packet, query, plan, zone)?;
+    match plan.body {
+        Body::V4(addresses) => write_v4(packet, query, zone.ttl_s, addresses)?,
+        Body::V6(addresses) => write_v6(packet, query, zone.ttl_s, addresses)?,
+        Body::Soa(apex) => {
+            write_soa(packet, query, apex, zone)?;
             // Its own TTL, after owner, type and class.
             let record = packet.span_at::<{ BODY + 10 }>(query.name_length)?;
             record.set::<u32, { BODY + 6 }>(zone.soa_ttl_s.to_be());
-            ANSWER
         }
-        Answer::Nodata | Answer::NoSuchName => {
-            write_soa(packet, query, plan, zone)?;
-            AUTHORITY
-        }
-        Answer::Rendered(records) => {
-            write_records(packet, query.name_length, records.length, &scratch()?.body)?;
-            records.counts
-        }
-    };
+        Body::Negative(apex) => write_soa(packet, query, apex, zone)?,
+        Body::Rendered => write_records(packet, query.name_length, plan.length, &scratch()?.body)?,
+    }
     if let Some(edns) = query.edns {
         write_opt(packet, length, edns)?;
     }
-    // QDCOUNT, ANCOUNT, NSCOUNT, ARCOUNT.
-    let counts = (1 << 48 | counts) + u64::from(query.edns.is_some());
-    let header = match plan.answer {
-        Answer::NoSuchName => AA | NXDOMAIN,
-        // Only who asks for it gets AD (RFC 6840 5.7).
-        Answer::Rendered(Records { header, .. })
-            if query.flags & AD == 0 && !query.is_dnssec_ok() =>
-        {
-            header as u16 & !AD
-        }
-        Answer::Rendered(Records { header, .. }) => header as u16,
-        _ => AA,
-    };
-    write_header(packet, counts, header)
+    write_header(packet, query, plan)
 }
 
-/// Flags: the query's RD and CD with QR and those given (RFC 1035 4.1.1, RFC 4035 3.2.2).
+/// Flags: the query's RD and CD with QR and those of the plan (RFC 1035 4.1.1,
+/// RFC 4035 3.2.2); QDCOUNT, ANCOUNT, NSCOUNT, ARCOUNT.
 #[inline(always)]
-fn write_header(packet: Packet, counts: u64, header: u16) -> Option<()> {
+fn write_header(packet: Packet, query: &Query, plan: &Plan) -> Option<()> {
     let head = packet.head::<NAME>()?;
-    let flags = u16::from_be(head.get::<u16, 44>()) & 0x0110 | 0x8000 | header;
+    let flags = query.flags & 0x0110 | 0x8000 | plan.header;
+    let counts = (1 << 48 | plan.counts) + u64::from(query.edns.is_some());
     head.set::<u16, 44>(flags.to_be());
     head.set::<u64, 46>(counts.to_be());
     Some(())
@@ -223,9 +187,9 @@ fn write_records(
 /// The zone's SOA, its names spelled as in the query: all three are pointers
 /// into the question.
 #[inline(always)]
-fn write_soa(packet: Packet, query: &Query, plan: &Plan, zone: &Zone) -> Option<()> {
+fn write_soa(packet: Packet, query: &Query, apex: Apex, zone: &Zone) -> Option<()> {
     let record = packet.span_at::<{ BODY + SOA_OCTETS }>(query.name_length)?;
-    let apex = (0xc000 | (12 + plan.zone_start) as u16).to_be();
+    let apex = (0xc000 | (12 + apex.0) as u16).to_be();
     record.set::<u64, BODY>(zone.soa[0]);
     record.set::<u64, { BODY + 8 }>(zone.soa[1]);
     record.set::<u64, { BODY + 16 }>(zone.soa[2]);
