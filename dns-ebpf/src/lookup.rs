@@ -52,7 +52,7 @@ fn differences(wire: u64, text: u64) -> (u64, u64) {
 /// case; None when it is not in the packet.
 ///
 /// # Safety
-/// There are `8 * WORDS + 15` octets from `before` on.
+/// There are `NAME_MAX + 15` octets from `before` on.
 #[inline(always)]
 unsafe fn compare(before: u64, name: &Name) -> Option<(bool, bool)> {
     // The text is read in the words that `Name::words` gives: the first holds
@@ -60,11 +60,11 @@ unsafe fn compare(before: u64, name: &Name) -> Option<(bool, bool)> {
     let rest = name.length & 7;
     let text = advance(before, rest);
     let (mut wrong, mut upper) = (0, 0);
-    name.words(|n, word| {
-        let stored = (text + 8 * n) as *const u64;
-        // SAFETY: at most `8 * WORDS + 7 + 8` octets from `before` on.
+    name.words(|at, word| {
+        let stored = (text + at) as *const u64;
+        // SAFETY: at most `NAME_MAX + 7 + 8` octets from `before` on.
         let stored = u64::from_le(unsafe { stored.read_unaligned() });
-        let stored = if n == 0 { stored >> 8 >> (56 - 8 * rest) } else { stored };
+        let stored = if at == 0 { stored >> 8 >> (56 - 8 * rest) } else { stored };
         let (differs, case) = differences(word, stored);
         wrong |= differs;
         upper |= case;

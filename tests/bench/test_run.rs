@@ -1,19 +1,21 @@
 //! Timing a program by `BPF_PROG_TEST_RUN`.
 
-use std::net::IpAddr;
-
-use aya::{TestRun as _, TestRunOptions};
+use aya::{
+    TestRun as _, TestRunOptions,
+    programs::{Program, SchedClassifier},
+};
 use dns_ebpf::layout::{programs, settings::Lease};
 use dns_user::{
     datapath::load::{LoadOptions, Loaded, load},
     records::ClusterZone,
     store::AnswerStore as _,
 };
-use harness::node::LOCAL_IP;
+use harness::known::LOCAL_IPS;
 use serde::Serialize;
 
-/// `TC_ACT_REDIRECT` of `linux/pkt_cls.h`: the verdict on what is answered.
-const TC_ACT_REDIRECT: i32 = 7;
+/// The verdicts on what is answered (`linux/pkt_cls.h`, `linux/bpf.h`).
+const TC_ACT_REDIRECT: u32 = 7;
+const XDP_TX: u32 = 3;
 
 /// How often a program is run.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -34,6 +36,11 @@ pub(crate) struct Nanoseconds {
 }
 
 impl Nanoseconds {
+    /// Returns by how much the least is more than another's.
+    pub(crate) fn above(self, other: Self) -> i64 {
+        i64::from(self.least) - i64::from(other.least)
+    }
+
     /// Combines each of the two with the other's.
     fn with(self, other: Self, combine: impl Fn(u32, u32) -> u32) -> Self {
         Self { least: combine(self.least, other.least), median: combine(self.median, other.median) }
@@ -58,9 +65,6 @@ pub(crate) fn subject(options: &LoadOptions<'_>) -> Loaded {
     loaded.lease.set(Lease { alive_until_ns: u64::MAX, serve_until_ns: u64::MAX }).unwrap();
     loaded
 }
-
-/// The addresses answered for.
-const LOCAL_IPS: [IpAddr; 1] = [IpAddr::V4(LOCAL_IP)];
 
 /// The usual options, outside of any agent's pins.
 pub(crate) fn options() -> LoadOptions<'static> {
@@ -107,12 +111,13 @@ pub(crate) fn time(
 }
 
 /// Says whether the program answers `frame`.
-pub(crate) fn is_answered(loaded: &mut Loaded, frame: &[u8]) -> bool {
-    run(loaded, programs::ANSWER, frame, 1).0 == TC_ACT_REDIRECT
+pub(crate) fn is_answered(loaded: &mut Loaded, program: &str, frame: &[u8]) -> bool {
+    let answered = if program == programs::XDP { XDP_TX } else { TC_ACT_REDIRECT };
+    run(loaded, program, frame, 1).0 == answered
 }
 
 /// Returns the last verdict and the nanoseconds of one repeat.
-fn run(loaded: &mut Loaded, program: &str, frame: &[u8], repeats: u32) -> (i32, u32) {
+fn run(loaded: &mut Loaded, program: &str, frame: &[u8], repeats: u32) -> (u32, u32) {
     let mut out = vec![0; 4096];
     let options = TestRunOptions {
         data_in: Some(frame),
@@ -120,6 +125,10 @@ fn run(loaded: &mut Loaded, program: &str, frame: &[u8], repeats: u32) -> (i32, 
         repeat: repeats,
         ..TestRunOptions::default()
     };
-    let result = loaded.classifier_mut(program).unwrap().test_run(options).expect("a test run");
-    (result.return_value.cast_signed(), u32::try_from(result.duration.as_nanos()).unwrap())
+    let result = match loaded.program_mut(program).unwrap() {
+        Program::Xdp(program) => program.test_run(options),
+        program => <&mut SchedClassifier>::try_from(program).unwrap().test_run(options),
+    };
+    let result = result.expect("a test run");
+    (result.return_value, u32::try_from(result.duration.as_nanos()).unwrap())
 }

@@ -114,5 +114,5 @@ fn a_name_shorter_than_its_zone_is_passed_up() {
     let mut host = Host::new(&names());
     let name = "one.prod.svc.cluster.local";
     host.zone.length = 100;
-    assert_eq!(host.outcome(&mut frame(name, qtype::A)), Some(Err(Outcome::Impossible)));
+    assert_eq!(host.outcome(&mut frame(name, qtype::AAAA)), Some(Err(Outcome::Impossible)));
 }

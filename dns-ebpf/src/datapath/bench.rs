@@ -1,7 +1,11 @@
 //! For benchmarks: a floor, a ceiling, many names in turn, and a reply that turns
 //! into its query again.
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::{
+    bindings::xdp_action::XDP_PASS,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
 use dns_ebpf::{
     answer::{Answered, Buffer, Maps as _, answer},
     wire::{
@@ -25,6 +29,12 @@ const RESPONSE: u16 = 0x8500;
 #[classifier]
 pub fn empty_tc(_: TcContext) -> i32 {
     NEXT
+}
+
+/// The same in XDP.
+#[xdp]
+pub fn empty_xdp(_: XdpContext) -> u32 {
+    XDP_PASS
 }
 
 /// Ceiling: turns every packet to port 53 of a local address around as if it
@@ -98,10 +108,10 @@ fn draw(skb: Skb) -> Option<()> {
 /// load-time constant says (0 outside benchmarks, where the verifier removes
 /// this): a test run hands the same packet to each of its rounds.
 #[inline(always)]
-pub fn restore(skb: Skb, answered: &Answered) {
+pub fn restore<B: Buffer>(buffer: B, answered: &Answered) {
     let mut left = maps::restores();
     while left > 0 && left < 8 {
-        if restore_once(skb, answered).is_none() {
+        if restore_once(buffer, answered).is_none() {
             return;
         }
         left -= 1;

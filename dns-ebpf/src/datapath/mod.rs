@@ -65,7 +65,10 @@ pub fn nodedns_lo(ctx: TcContext) -> i32 {
 pub fn nodedns_xdp(ctx: XdpContext) -> u32 {
     let frame = Frame::new(&ctx);
     match answer_counted(frame, ctx, frame.ifindex(), 1) {
-        Some(_) => XDP_TX,
+        Some(answered) => {
+            bench::restore(frame, &answered);
+            XDP_TX
+        }
         None => XDP_PASS,
     }
 }

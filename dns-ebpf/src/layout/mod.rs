@@ -83,6 +83,8 @@ pub mod programs {
     pub const CLOCK: &str = "clock_tc";
     /// Floor of benchmarks: does nothing.
     pub const EMPTY: &str = "empty_tc";
+    /// The same in XDP.
+    pub const EMPTY_XDP: &str = "empty_xdp";
     /// Ceiling of benchmarks: turns every query around, unanswered.
     pub const REFLECT: &str = "reflect_tc";
     /// Benchmarks only: answers for the names of [`super::maps::DRAWS`] in turn.

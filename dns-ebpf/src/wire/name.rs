@@ -2,8 +2,8 @@
 
 use crate::{NAME_MAX, opaque::octet, packet::Packet, wire::frame::NAME};
 
-/// Most whole words in a name.
-pub const WORDS: u64 = NAME_MAX / 8;
+/// Most pairs of whole words in a name.
+const PAIRS: u64 = NAME_MAX / 16;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 
@@ -42,24 +42,35 @@ impl Name {
         Self { packet, start, length }
     }
 
-    /// Calls `each` with the number of each word and its octets.
+    /// Calls `each` with each word's octets, and with where it begins: 0, then 8, 16,
+    /// and so on.
     ///
-    /// Word 0 holds the `length % 8` octets that do not fill a word, at its low
-    /// end; the words after it end where the name ends. A loop whose last read
-    /// ends at a fixed place keeps the verifier's states alike.
+    /// The first word holds the `length % 8` octets that do not fill a word, at its low
+    /// end; the words after it end where the name ends. A loop whose last read ends at a
+    /// fixed place keeps the verifier's states alike; it takes two words at a time, and
+    /// one before it where their number is odd.
     #[inline(always)]
     pub fn words(&self, mut each: impl FnMut(u64, u64)) -> Option<()> {
         let length = octet(self.length);
-        let (rest, full) = (length & 7, length >> 3);
+        let (rest, odd) = (length & 7, length & 8);
         let base = self.packet.cursor(self.start + rest);
         // The eight octets before the first whole word: the header's end, then the rest.
         let word = u64::from_le(base.span::<8>(NAME - 8)?.get::<u64, 0>());
         each(0, word >> 8 >> (56 - 8 * rest));
+        if odd != 0 {
+            each(8, u64::from_le(base.span::<8>(NAME)?.get::<u64, 0>()));
+        }
+        // Anew, so that the verifier does not go through what follows for each of both.
+        let length = octet(self.length);
+        let (odd, pairs) = (length & 8, length >> 4);
+        let base = self.packet.cursor(self.start + (length & 15));
         let mut n = 0;
-        while n < WORDS && n < full {
-            let word = u64::from_le(base.span::<8>(NAME + 8 * n)?.get::<u64, 0>());
+        while n < PAIRS && n < pairs {
+            let pair = base.span::<16>(NAME + 16 * n)?;
+            let at = odd + 16 * n + 8;
+            each(at, u64::from_le(pair.get::<u64, 0>()));
+            each(at + 8, u64::from_le(pair.get::<u64, 8>()));
             n += 1;
-            each(n, word);
         }
         Some(())
     }
