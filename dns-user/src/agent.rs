@@ -235,7 +235,9 @@ async fn start(config: Config, tasks: &mut Tasks) -> Result<()> {
         Arc::clone(&metrics),
         heartbeat.sources()?,
     );
-    serve(tasks, &config, responder, &health)?;
+    // Until then the agent before answers, and better.
+    let begins = if next.is_some() { is_filled.clone() } else { watch::channel(true).1 };
+    serve(tasks, &config, responder, &health, begins)?;
     keep_node(tasks, &config, addresses, &heartbeat, fall_through, &health)?;
     tasks.node.spawn(heartbeat.run(cluster, Arc::clone(&health), metrics.heartbeat()));
     let tasks = &mut tasks.keeping;
@@ -412,16 +414,29 @@ fn load_programs(config: &Config, pins: Option<&Pins>) -> Result<Option<(Loaded,
     Ok(Some((loaded, mode)))
 }
 
-/// Opens the DNS sockets.
+/// Opens the DNS sockets, once `begins` is true.
 fn serve(
     tasks: &mut Tasks,
     config: &Config,
     responder: Responder,
     health: &Arc<Health>,
+    mut begins: watch::Receiver<bool>,
 ) -> Result<()> {
-    let sockets = Sockets::bind(&config.local_ips, DNS_PORT)?;
-    tasks.serving.spawn(sockets.serve(Arc::new(responder), tasks.leaving.subscribe()));
-    health.set_sockets_open(true);
+    let (ips, health) = (config.local_ips.clone(), Arc::clone(health));
+    let (responder, leaving) = (Arc::new(responder), tasks.leaving.subscribe());
+    let open = move || {
+        let sockets = Sockets::bind(&ips, DNS_PORT)?;
+        health.set_sockets_open(true);
+        Ok::<_, Error>(sockets)
+    };
+    if *begins.borrow() {
+        tasks.serving.spawn(open()?.serve(responder, leaving));
+    } else {
+        tasks.serving.spawn(async move {
+            begins.wait_for(|begins| *begins).await.context("the pipeline ended")?;
+            open()?.serve(responder, leaving).await
+        });
+    }
     Ok(())
 }
 

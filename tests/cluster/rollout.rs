@@ -7,6 +7,7 @@ use harness::{
     node::LOCAL_IP,
     nodes::{NODES, pods::Pod},
     packet::query::{Query, qtype},
+    wait::wait_until,
 };
 
 use crate::{
@@ -15,6 +16,8 @@ use crate::{
 };
 
 const A_WHILE: Duration = Duration::from_secs(1);
+/// How long controllers may take, on a busy machine.
+const BEHIND: Duration = Duration::from_secs(10);
 
 /// Updates the DaemonSet while pods on both nodes ask; nothing has to be asked
 /// again.
@@ -55,12 +58,17 @@ pub fn stateful_set(rig: &Rig<'_>) {
             answers.sort();
             answers
         };
+        // The endpoint controller may be some time behind the pods.
+        let leads_to = |name: &str, expect: &[&str]| {
+            let what = format!("{name} leads to {expect:?} on {}", client.node);
+            wait_until(&what, BEHIND, || answers(name) == expect);
+        };
         for pod in &after {
-            assert_eq!(answers(&format!("{}.db", pod.name)), [pod.ip.as_str()], "{}", client.node);
+            leads_to(&format!("{}.db", pod.name), &[&pod.ip]);
         }
-        let mut all: Vec<_> = after.iter().map(|pod| pod.ip.clone()).collect();
-        all.sort();
-        assert_eq!(answers("db"), all, "{}", client.node);
+        let mut all: Vec<_> = after.iter().map(|pod| pod.ip.as_str()).collect();
+        all.sort_unstable();
+        leads_to("db", &all);
     }
     for (node, steady) in clients {
         let report = steady.finish();
