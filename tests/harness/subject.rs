@@ -83,7 +83,7 @@ pub const KEPT_TTLS: RangeInclusive<u32> = 40_000..=86_400;
 /// All that a case is given to.
 pub type Subjects = Vec<Box<dyn Subject>>;
 
-/// Returns what can be tested here, with the names of [`known`](crate::known): the
+/// Returns what can be tested here, with the names of [`known`]: the
 /// host's code always, the kernel's programs unless this machine cannot.
 pub fn subjects() -> Subjects {
     subjects_with(&[])
