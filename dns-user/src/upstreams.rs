@@ -6,7 +6,7 @@ use std::{env, net::SocketAddr, sync::Arc};
 use crate::{
     config::{DNS_PORT, Upstream},
     index::Index,
-    objects::{ObjectName, Port, Service, ServiceKind},
+    objects::{ObjectName, Ports, Service, ServiceKind},
 };
 
 /// Returns the servers as they are known before the first word of the watch: those
@@ -54,8 +54,7 @@ fn ready_endpoints(index: &Index, service: &Service) -> Vec<SocketAddr> {
     let mut servers = Vec::new();
     for slice in index.slices(&service.name).filter(|slice| slice.is_ip) {
         let port = dns_port(&slice.ports);
-        let addresses = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
-        servers.extend(addresses.map(|ip| SocketAddr::new(*ip, port)));
+        servers.extend(slice.endpoints.addresses().map(|ip| SocketAddr::new(ip, port)));
     }
     servers.sort_unstable();
     servers.dedup();
@@ -63,7 +62,7 @@ fn ready_endpoints(index: &Index, service: &Service) -> Vec<SocketAddr> {
 }
 
 /// The port for UDP queries: the one named `dns`, else the first for UDP.
-fn dns_port(ports: &[Port]) -> u16 {
+fn dns_port(ports: &Ports) -> u16 {
     let named = ports.iter().find(|port| port.name == "dns");
     let port = named.or_else(|| ports.iter().find(|port| port.protocol == "UDP"));
     port.and_then(|port| port.number).unwrap_or(DNS_PORT)

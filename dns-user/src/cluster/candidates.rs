@@ -6,7 +6,7 @@ use std::{borrow::Cow, net::IpAddr};
 use super::{name::as_text, view::View};
 use crate::{
     corefile::{EndpointNames, Pods},
-    objects::{Endpoint, ObjectName, Port, ServiceKind},
+    objects::{Endpoint, ObjectName, Port, Ports, ServiceKind},
 };
 
 /// Why a name has no candidates.
@@ -34,7 +34,7 @@ pub(super) struct Candidate<'a> {
     /// None when the object names no port.
     pub(super) port: Option<u16>,
     /// The endpoint whose address it is.
-    pub(super) endpoint: Option<&'a Endpoint>,
+    pub(super) endpoint: Option<Endpoint<'a>>,
 }
 
 /// Where a candidate leads.
@@ -61,14 +61,14 @@ impl Prefix<'_> {
         self.endpoint.is_none() && self.port.is_empty() && self.protocol.is_empty()
     }
 
-    fn matches(&self, port: &Port) -> bool {
+    fn matches(&self, port: &Port<'_>) -> bool {
         let is = |asked: &str, has: &str| asked.is_empty() || asked.eq_ignore_ascii_case(has);
-        is(self.port, &port.name) && is(self.protocol, &port.protocol)
+        is(self.port, port.name) && is(self.protocol, port.protocol)
     }
 }
 
 /// Stands for the ports of an object that has none.
-const NO_PORT: &[Port] = &[Port { name: String::new(), protocol: String::new(), number: None }];
+const NO_PORT: Port<'_> = Port { name: "", protocol: "", number: None };
 
 /// Returns the candidates of the name whose folded labels left of the cluster's
 /// zone are these.
@@ -150,13 +150,13 @@ fn find_service<'a>(
             vec![Candidate { host: Host::Alias(target), port: Some(0), endpoint: None }]
         }
         ServiceKind::ClusterIp(ips) if prefix.endpoint.is_none() => {
-            let ports = or_none(&service.ports).iter().filter(|port| prefix.matches(port));
+            let ports = or_none(&service.ports).filter(|port| prefix.matches(port));
             let mut ports = ports.peekable();
             if ports.peek().is_some() && ips.is_empty() {
                 // Not allocated.
                 return Err(Failure::Unknown);
             }
-            let candidate = |port: &Port, ip: &IpAddr| Candidate {
+            let candidate = |port: Port<'_>, ip: &IpAddr| Candidate {
                 host: Host::Address(*ip),
                 port: port.number,
                 endpoint: None,
@@ -175,7 +175,7 @@ fn find_service<'a>(
 /// `ignore empty_service`).
 fn check_not_empty(view: View<'_>, service: &ObjectName) -> Result<(), Failure> {
     let slices = view.slices(service)?;
-    if slices.iter().flat_map(|it| &it.endpoints).any(|it| !it.addresses.is_empty()) {
+    if slices.iter().flat_map(|it| it.endpoints.iter()).any(Endpoint::has_address) {
         return Ok(());
     }
     // Endpoints that are names count, too, and are not kept.
@@ -197,16 +197,16 @@ fn find_endpoints<'a>(
         return Err(Failure::Unknown);
     }
     for slice in slices {
-        let ports = or_none(&slice.ports).iter().filter(|port| prefix.matches(port));
-        for endpoint in &slice.endpoints {
-            for ip in &endpoint.addresses {
+        let ports = or_none(&slice.ports).filter(|port| prefix.matches(port));
+        for endpoint in slice.endpoints.iter() {
+            for ip in endpoint.addresses() {
                 let is_asked =
-                    |label: &str| host_label(view.settings.endpoints, endpoint, *ip) == label;
+                    |label: &str| host_label(view.settings.endpoints, endpoint, ip) == label;
                 if prefix.endpoint.is_some_and(|label| !is_asked(label)) {
                     continue;
                 }
                 items.extend(ports.clone().map(|port| Candidate {
-                    host: Host::Address(*ip),
+                    host: Host::Address(ip),
                     port: port.number,
                     endpoint: Some(endpoint),
                 }));
@@ -216,8 +216,8 @@ fn find_endpoints<'a>(
     Ok(items)
 }
 
-fn or_none(ports: &[Port]) -> &[Port] {
-    if ports.is_empty() { NO_PORT } else { ports }
+fn or_none(ports: &Ports) -> impl Iterator<Item = Port<'_>> + Clone {
+    ports.iter().chain(ports.is_empty().then_some(NO_PORT))
 }
 
 /// Reads the labels left of a Service: an endpoint, or port and protocol. None
@@ -237,11 +237,11 @@ fn read_prefix<'q>(labels: &[&'q [u8]]) -> Option<Prefix<'q>> {
 }
 
 /// Returns the label (or labels) of an endpoint's address.
-pub(super) fn host_label(names: EndpointNames, endpoint: &Endpoint, ip: IpAddr) -> Cow<'_, str> {
-    if let Some(hostname) = &endpoint.hostname {
+pub(super) fn host_label(names: EndpointNames, endpoint: Endpoint<'_>, ip: IpAddr) -> Cow<'_, str> {
+    if let Some(hostname) = endpoint.hostname {
         return hostname.into();
     }
-    if let (EndpointNames::Pod, Some(target)) = (names, &endpoint.target) {
+    if let (EndpointNames::Pod, Some(target)) = (names, endpoint.target) {
         return target.into();
     }
     let mut label = ip.to_string().replace(['.', ':'], "-");

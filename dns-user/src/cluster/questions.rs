@@ -20,7 +20,7 @@ pub fn service_questions(
 ) -> BTreeSet<AnswerKey> {
     let mut addresses: BTreeSet<IpAddr> = BTreeSet::new();
     let mut ports: BTreeSet<(String, String)> = BTreeSet::new();
-    let mut add_port = |port: &Port| {
+    let mut add_port = |port: Port<'_>| {
         if !port.name.is_empty() && !port.protocol.is_empty() {
             ports.insert((port.name.to_ascii_lowercase(), port.protocol.to_ascii_lowercase()));
         }
@@ -30,18 +30,17 @@ pub fn service_questions(
         own = Some(TYPE_SRV);
         match &service.kind {
             ServiceKind::ClusterIp(ips) => {
-                addresses.extend(ips);
+                addresses.extend(ips.iter());
                 service.ports.iter().for_each(&mut add_port);
             }
             ServiceKind::Headless => {
                 let slices = index.slices(&service.name);
-                slices.flat_map(|slice| &slice.ports).for_each(&mut add_port);
+                slices.flat_map(|slice| slice.ports.iter()).for_each(&mut add_port);
             }
             ServiceKind::ExternalName(_) => own = Some(TYPE_CNAME),
         }
     }
-    let endpoints = index.slices(service).flat_map(|slice| &slice.endpoints);
-    addresses.extend(endpoints.flat_map(|endpoint| &endpoint.addresses));
+    addresses.extend(index.slices(service).flat_map(|slice| slice.endpoints.addresses()));
     let reverse = addresses.into_iter().map(reverse::owner_name);
     let mut questions: BTreeSet<_> =
         reverse.map(|name| AnswerKey { name, qtype: TYPE_PTR }).collect();

@@ -66,7 +66,7 @@ pub(super) fn names(view: View<'_>, ip: IpAddr) -> Result<Vec<Name>, Failure> {
     let mut seen = HashSet::new();
     for slice in view.slices_by_ip(ip)? {
         let service = slice.service_name();
-        for endpoint in slice.endpoints.iter().filter(|it| it.addresses.contains(&ip)) {
+        for endpoint in slice.endpoints.iter().filter(|it| it.addresses().any(|its| its == ip)) {
             let label = host_label(view.settings.endpoints, endpoint, ip);
             let name = name(&format!("{label}."), &service)?;
             if seen.insert(name.clone()) {

@@ -129,7 +129,7 @@ fn cluster_ip(service: &Service) -> Option<String> {
 /// Returns the variables of one Service in kubelet's order. None without a port,
 /// which the API server does not let happen (and kubelet would not survive).
 fn build_variables(service: &Service, address: &str) -> Vec<Variable> {
-    let numbered = |port: &Port| port.number.map(|number| number.to_string());
+    let numbered = |port: Port<'_>| port.number.map(|number| number.to_string());
     let ports: Vec<_> =
         service.ports.iter().filter_map(|port| Some((port, numbered(port)?))).collect();
     let Some((_, first)) = ports.first() else { return Vec::new() };
@@ -144,7 +144,7 @@ fn build_variables(service: &Service, address: &str) -> Vec<Variable> {
         give(format!("{prefix}_SERVICE_PORT_{}", convert_name(name)), number);
     }
     for (position, (port, number)) in ports.iter().enumerate() {
-        let protocol = match port.protocol.as_str() {
+        let protocol = match port.protocol {
             "" => DEFAULT_PROTOCOL,
             protocol => protocol,
         };

@@ -317,7 +317,7 @@ impl Index {
         self.endpoint_ips.insert(&slice, endpoint_ips(&slice));
         let contents = self.contents_mut(&slice.name.namespace);
         contents.slices.insert(slice.name.name.as_str().into(), Arc::clone(&slice));
-        contents.services.entry(slice.service.as_str().into()).or_default().put(slice);
+        contents.services.entry(slice.service.clone()).or_default().put(slice);
     }
 
     fn delete(&mut self, kind: Kind, name: &ObjectName) {
@@ -351,7 +351,7 @@ impl Index {
         let Some(contents) = self.namespaces.get_mut(name.namespace.as_str()) else { return };
         let Some(slice) = contents.slices.remove(name.name.as_str()) else { return };
         self.endpoint_ips.remove(name, endpoint_ips(&slice));
-        let service = slice.service.as_str();
+        let service = &*slice.service;
         if let Some(entry) = contents.services.get_mut(service) {
             entry.slices.retain(|other| other.name != *name);
             if entry.is_empty() {
@@ -401,14 +401,14 @@ pub enum Step {
 
 fn cluster_ips(service: &Service) -> impl Iterator<Item = IpAddr> {
     let ips = match &service.kind {
-        ServiceKind::ClusterIp(ips) => ips.as_slice(),
+        ServiceKind::ClusterIp(ips) => &**ips,
         ServiceKind::Headless | ServiceKind::ExternalName(_) => &[],
     };
     ips.iter().copied()
 }
 
 fn endpoint_ips(slice: &EndpointSlice) -> impl Iterator<Item = IpAddr> {
-    slice.endpoints.iter().flat_map(|endpoint| endpoint.addresses.iter().copied())
+    slice.endpoints.addresses()
 }
 
 impl Contents {

@@ -1,8 +1,8 @@
 //! Small objects for tests.
 
 use super::{
-    ConfigMap, Endpoint, EndpointSlice, Kind, Labels, Namespace, Object, ObjectName, Pod, Port,
-    Service, ServiceKind, Unusable,
+    ConfigMap, EndpointSlice, Kind, Labels, Namespace, NewEndpoint, Object, ObjectName, Pod, Port,
+    Ports, Service, ServiceKind, Unusable,
 };
 
 /// Returns a name from `namespace/name`, or of a Namespace without a slash.
@@ -25,14 +25,19 @@ pub(crate) fn mk_service(name: &str, cluster_ips: &str) -> Object {
         _ => ServiceKind::ClusterIp(ips.map(|ip| ip.parse().unwrap()).collect()),
     };
     let labels = Labels::default();
-    Object::Service(Service { name: mk_name(name), kind, ports: vec![mk_port()], labels })
+    Object::Service(Service {
+        name: mk_name(name),
+        kind,
+        ports: [PORT].into_iter().collect(),
+        labels,
+    })
 }
 
 /// Returns a Service that is an alias.
 pub(crate) fn mk_external_name(name: &str, target: &str) -> Object {
     let kind = ServiceKind::ExternalName(target.into());
     let name = mk_name(name);
-    Object::Service(Service { name, kind, ports: vec![], labels: Labels::default() })
+    Object::Service(Service { name, kind, ports: Ports::default(), labels: Labels::default() })
 }
 
 /// Returns a slice whose ready endpoints have the addresses of a comma-separated
@@ -40,12 +45,12 @@ pub(crate) fn mk_external_name(name: &str, target: &str) -> Object {
 pub(crate) fn mk_slice(name: &str, service: &str, addresses: &str) -> Object {
     let addresses = addresses.split(',').filter(|ip| !ip.is_empty());
     let endpoint =
-        |ip: &str| Endpoint { addresses: vec![ip.parse().unwrap()], hostname: None, target: None };
+        |ip: &str| NewEndpoint { addresses: vec![ip.parse().unwrap()], ..NewEndpoint::default() };
     Object::EndpointSlice(EndpointSlice {
         name: mk_name(name),
         service: service.into(),
         is_ip: true,
-        ports: vec![mk_port()],
+        ports: [PORT].into_iter().collect(),
         endpoints: addresses.map(endpoint).collect(),
         labels: Labels::default(),
         changed_at: None,
@@ -105,6 +110,4 @@ pub(crate) fn mk_unusable(kind: Kind, name: &str, service: Option<&str>) -> Obje
     Object::Unusable(Unusable { kind, name: mk_name(name), service })
 }
 
-fn mk_port() -> Port {
-    Port { name: "http".into(), protocol: "TCP".into(), number: Some(80) }
-}
+const PORT: Port<'_> = Port { name: "http", protocol: "TCP", number: Some(80) };

@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use k8s_openapi::jiff::Timestamp;
 
 use super::{
-    Endpoint, EndpointSlice, Labels, Port, api, check_port_text, is_label, parse_ip,
-    parse_port_number,
+    EndpointSlice, Endpoints, Labels, NewEndpoint, Port, Ports, api, check_port_text, is_label,
+    parse_ip, parse_port_number,
 };
 
 /// Label that names the Service of a slice.
@@ -17,20 +17,21 @@ impl EndpointSlice {
     /// Converts a slice of the API. None for a slice that names no Service.
     pub(super) fn from_api(mut object: api::EndpointSlice) -> Result<Option<Self>> {
         let labels = Labels::from_api(object.metadata.labels.take())?;
-        let service = labels.get(SERVICE_NAME).unwrap_or_default().to_owned();
+        let service: Box<str> = labels.get(SERVICE_NAME).unwrap_or_default().into();
         if service.is_empty() {
             return Ok(None);
         }
         let is_ip = object.address_type.as_deref() != Some("FQDN");
         let changed_at = changed_at(&object.metadata);
         let endpoints = object.endpoints.filter(|_| is_ip).unwrap_or_default();
+        let ports = object.ports.unwrap_or_default();
         let ready = endpoints.into_iter().filter(is_ready);
         Ok(Some(Self {
             name: object.metadata.into_name()?,
             service,
             is_ip,
-            ports: object.ports.into_iter().flatten().map(convert_port).collect::<Result<_>>()?,
-            endpoints: ready.map(convert_endpoint).collect::<Result<_>>()?,
+            ports: ports.iter().map(convert_port).collect::<Result<Ports>>()?,
+            endpoints: ready.map(convert_endpoint).collect::<Result<Endpoints>>()?,
             labels,
             changed_at,
         }))
@@ -48,7 +49,7 @@ fn is_ready(endpoint: &api::Endpoint) -> bool {
     endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true)
 }
 
-fn convert_endpoint(endpoint: api::Endpoint) -> Result<Endpoint> {
+fn convert_endpoint(endpoint: api::Endpoint) -> Result<NewEndpoint> {
     /// CoreDNS leaves out the names of targets that are longer.
     const MAX_TARGET_LEN: usize = 63;
     let hostname = endpoint.hostname.filter(|hostname| !hostname.is_empty());
@@ -61,17 +62,18 @@ fn convert_endpoint(endpoint: api::Endpoint) -> Result<Endpoint> {
         ensure!(name.split('.').all(is_label), "{name:?} is not the name of a target");
     }
     let addresses = endpoint.addresses.iter().flatten();
-    Ok(Endpoint {
+    Ok(NewEndpoint {
         addresses: addresses.map(|ip| parse_ip(ip)).collect::<Result<_>>()?,
         hostname,
         target,
     })
 }
 
-fn convert_port(port: api::EndpointPort) -> Result<Port> {
-    let (name, protocol) = (port.name.unwrap_or_default(), port.protocol.unwrap_or_default());
-    check_port_text(&name)?;
-    check_port_text(&protocol)?;
+fn convert_port(port: &api::EndpointPort) -> Result<Port<'_>> {
+    let [name, protocol] =
+        [&port.name, &port.protocol].map(|text| text.as_deref().unwrap_or_default());
+    check_port_text(name)?;
+    check_port_text(protocol)?;
     Ok(Port { name, protocol, number: port.port.map(parse_port_number).transpose()? })
 }
 
@@ -83,7 +85,7 @@ mod tests {
 
     use super::{
         super::{Kind, Object},
-        Endpoint, EndpointSlice, Port,
+        EndpointSlice, Endpoints, NewEndpoint, Port,
     };
 
     fn convert(mut fields: Value) -> Result<Option<EndpointSlice>, String> {
@@ -100,8 +102,8 @@ mod tests {
         }
     }
 
-    fn endpoint(addresses: &[&str], hostname: Option<&str>, target: Option<&str>) -> Endpoint {
-        Endpoint {
+    fn endpoint(addresses: &[&str], hostname: Option<&str>, target: Option<&str>) -> NewEndpoint {
+        NewEndpoint {
             addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
             hostname: hostname.map(str::to_owned),
             target: target.map(str::to_owned),
@@ -127,7 +129,7 @@ mod tests {
             endpoint(&[], None, None),
         ];
         let slice = slice.unwrap().unwrap();
-        assert_eq!(slice.endpoints, expect);
+        assert_eq!(slice.endpoints, expect.into_iter().collect());
         assert_eq!(slice.service_name().to_string(), "prod/web");
     }
 
@@ -136,10 +138,10 @@ mod tests {
         let ports = json!([{"name": "http", "port": 80, "protocol": "TCP"}, {"port": null}]);
         let slice = convert(json!({"addressType": "IPv4", "ports": ports, "endpoints": null}));
         let expect = vec![
-            Port { name: "http".into(), protocol: "TCP".into(), number: Some(80) },
-            Port { name: String::new(), protocol: String::new(), number: None },
+            Port { name: "http", protocol: "TCP", number: Some(80) },
+            Port { name: "", protocol: "", number: None },
         ];
-        assert_eq!(slice.unwrap().unwrap().ports, expect);
+        assert_eq!(slice.unwrap().unwrap().ports.iter().collect::<Vec<_>>(), expect);
     }
 
     #[test]
@@ -148,7 +150,7 @@ mod tests {
         let slice = convert(json!({"addressType": "FQDN", "endpoints": endpoints}));
         let slice = slice.unwrap().unwrap();
         assert!(!slice.is_ip);
-        assert_eq!(slice.endpoints, []);
+        assert_eq!(slice.endpoints, Endpoints::default());
     }
 
     #[test]

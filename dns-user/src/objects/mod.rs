@@ -9,9 +9,11 @@ mod api;
 pub(crate) mod builders;
 mod config_map;
 mod endpoint_slice;
+mod endpoints;
 mod labels;
 mod namespace;
 mod pod;
+mod ports;
 mod service;
 mod unusable;
 
@@ -21,7 +23,9 @@ use anyhow::{Context as _, Result, ensure};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use endpoints::{Endpoint, Endpoints, NewEndpoint};
 pub use labels::Labels;
+pub use ports::{Port, Ports};
 pub use unusable::{Malformed, Unusable};
 
 /// Namespace and name of an object.
@@ -130,22 +134,11 @@ pub struct Namespace {
 pub enum ServiceKind {
     /// ClusterIP, NodePort or LoadBalancer, with its clusterIPs in spec order;
     /// empty while none is allocated.
-    ClusterIp(Vec<IpAddr>),
+    ClusterIp(Box<[IpAddr]>),
     /// The first clusterIP is `None`.
     Headless,
     /// An alias; the target as in the object.
-    ExternalName(String),
-}
-
-/// A port of a Service or of a slice.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Port {
-    /// Empty when unnamed.
-    pub name: String,
-    /// `TCP`, `UDP` or `SCTP` as in the object; empty when absent in a slice.
-    pub protocol: String,
-    /// None when a slice leaves it out (any port).
-    pub number: Option<u16>,
+    ExternalName(Box<str>),
 }
 
 /// A Service.
@@ -156,7 +149,7 @@ pub struct Service {
     /// Type and addresses.
     pub kind: ServiceKind,
     /// Ports in spec order.
-    pub ports: Vec<Port>,
+    pub ports: Ports,
     /// Its labels.
     pub labels: Labels,
 }
@@ -167,32 +160,20 @@ impl AsRef<ObjectName> for Service {
     }
 }
 
-/// One endpoint of a slice that is ready (or does not say).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endpoint {
-    /// Its addresses in the order of the slice.
-    pub addresses: Vec<IpAddr>,
-    /// Hostname, when the object has one.
-    pub hostname: Option<String>,
-    /// Name of the object behind it, mostly a Pod, when the slice says it and it
-    /// can be a label (or several).
-    pub target: Option<String>,
-}
-
 /// An EndpointSlice that belongs to a Service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointSlice {
     /// Namespace and name.
     pub name: ObjectName,
     /// Name of its Service, from the label `kubernetes.io/service-name`.
-    pub service: String,
+    pub service: Box<str>,
     /// False when the slice holds addresses that are not IP addresses
     /// (addressType FQDN), so that only CoreDNS can answer for its Service.
     pub is_ip: bool,
     /// Ports in the order of the slice.
-    pub ports: Vec<Port>,
+    pub ports: Ports,
     /// Ready endpoints in the order of the slice.
-    pub endpoints: Vec<Endpoint>,
+    pub endpoints: Endpoints,
     /// Its labels.
     pub labels: Labels,
     /// When that happened of which the change to this tells. It decides no answer, and
@@ -209,7 +190,7 @@ impl AsRef<ObjectName> for EndpointSlice {
 impl EndpointSlice {
     /// Returns the name of the Service it belongs to.
     pub fn service_name(&self) -> ObjectName {
-        ObjectName { namespace: self.name.namespace.clone(), name: self.service.clone() }
+        ObjectName { namespace: self.name.namespace.clone(), name: self.service.to_string() }
     }
 }
 

@@ -3,7 +3,8 @@
 use anyhow::{Error, Result, ensure};
 
 use super::{
-    Labels, Port, Service, ServiceKind, api, check_port_text, is_label, parse_ip, parse_port_number,
+    Labels, Port, Ports, Service, ServiceKind, api, check_port_text, is_label, parse_ip,
+    parse_port_number,
 };
 
 /// Stands for the first clusterIP of a headless Service.
@@ -25,7 +26,7 @@ impl TryFrom<api::Service> for Service {
         Ok(Self {
             name,
             kind,
-            ports: ports.into_iter().map(convert_port).collect::<Result<_>>()?,
+            ports: ports.iter().map(convert_port).collect::<Result<Ports>>()?,
             labels,
         })
     }
@@ -39,7 +40,7 @@ fn convert_kind(spec: api::ServiceSpec) -> Result<ServiceKind> {
     if spec.service_type.as_deref() == Some("ExternalName") {
         let has_ip = cluster_ips.iter().any(|ip| parse_ip(ip).is_ok());
         ensure!(!has_ip, "it is an alias with a clusterIP");
-        return Ok(ServiceKind::ExternalName(spec.external_name.unwrap_or_default()));
+        return Ok(ServiceKind::ExternalName(spec.external_name.unwrap_or_default().into()));
     }
     if cluster_ips.first().is_some_and(|ip| ip == HEADLESS) {
         return Ok(ServiceKind::Headless);
@@ -48,11 +49,11 @@ fn convert_kind(spec: api::ServiceSpec) -> Result<ServiceKind> {
     Ok(ServiceKind::ClusterIp(allocated.map(|ip| parse_ip(ip)).collect::<Result<_>>()?))
 }
 
-fn convert_port(port: api::ServicePort) -> Result<Port> {
-    let name = port.name.unwrap_or_default();
-    let protocol = port.protocol.unwrap_or_else(|| DEFAULT_PROTOCOL.to_owned());
-    check_port_text(&name)?;
-    check_port_text(&protocol)?;
+fn convert_port(port: &api::ServicePort) -> Result<Port<'_>> {
+    let name = port.name.as_deref().unwrap_or_default();
+    let protocol = port.protocol.as_deref().unwrap_or(DEFAULT_PROTOCOL);
+    check_port_text(name)?;
+    check_port_text(protocol)?;
     Ok(Port { name, protocol, number: Some(parse_port_number(port.port)?) })
 }
 
@@ -120,12 +121,9 @@ mod tests {
             {"port": 53, "protocol": "UDP"},
             {"port": 1},
         ]});
-        let port = |name: &str, protocol: &str, number| Port {
-            name: name.into(),
-            protocol: protocol.into(),
-            number: Some(number),
-        };
-        let expect = vec![port("https", "TCP", 443), port("", "UDP", 53), port("", "TCP", 1)];
+        let port = |name, protocol, number| Port { name, protocol, number: Some(number) };
+        let expect = [port("https", "TCP", 443), port("", "UDP", 53), port("", "TCP", 1)];
+        let expect = expect.into_iter().collect();
         assert_eq!(convert(&spec).map(|service| service.ports), Ok(expect));
     }
 

@@ -19,7 +19,7 @@ pub(super) fn cluster_ips(index: &Index, services: &[ObjectName]) -> Vec<IpAddr>
         ports.any(|port| port.protocol == "UDP" && port.number == Some(DNS_PORT))
     });
     let ips = serving.flat_map(|service| match &service.kind {
-        ServiceKind::ClusterIp(ips) => ips.as_slice(),
+        ServiceKind::ClusterIp(ips) => &**ips,
         ServiceKind::Headless | ServiceKind::ExternalName(_) => &[],
     });
     ips.copied().collect()
@@ -35,8 +35,8 @@ mod tests {
 
     fn service(name: &str, ip: &str, protocol: &str, port: u16) -> Object {
         let Object::Service(service) = mk_service(name, ip) else { panic!("a Service") };
-        let port = Port { name: "dns".into(), protocol: protocol.into(), number: Some(port) };
-        Object::Service(Service { ports: vec![port], ..service })
+        let port = Port { name: "dns", protocol, number: Some(port) };
+        Object::Service(Service { ports: [port].into_iter().collect(), ..service })
     }
 
     #[test]

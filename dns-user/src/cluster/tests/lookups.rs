@@ -4,7 +4,7 @@ use super::{COREFILE, ask, mk_state, show};
 use crate::{
     message::{TYPE_A, TYPE_AAAA, TYPE_AXFR, TYPE_CNAME, TYPE_PTR, TYPE_SRV, TYPE_TXT},
     objects::{
-        Endpoint, Event, Kind, Object,
+        Event, Kind, NewEndpoint, Object, Ports,
         builders::{
             mk_config_map, mk_external_name, mk_namespace, mk_service, mk_slice, mk_unusable,
         },
@@ -27,20 +27,22 @@ fn check(state: &State, cases: &[Case<'_>]) {
     }
 }
 
-fn with_endpoint(slice: Object, change: impl Fn(&mut Endpoint)) -> Object {
+fn with_endpoint(slice: Object, change: impl Fn(&mut NewEndpoint)) -> Object {
     let Object::EndpointSlice(mut slice) = slice else { panic!() };
-    slice.endpoints.iter_mut().for_each(change);
+    let mut endpoints: Vec<_> = slice.endpoints.iter().map(NewEndpoint::from).collect();
+    endpoints.iter_mut().for_each(change);
+    slice.endpoints = endpoints.into_iter().collect();
     Object::EndpointSlice(slice)
 }
 
 fn without_ports(object: Object) -> Object {
     match object {
         Object::Service(mut service) => {
-            service.ports.clear();
+            service.ports = Ports::default();
             Object::Service(service)
         }
         Object::EndpointSlice(mut slice) => {
-            slice.ports.clear();
+            slice.ports = Ports::default();
             Object::EndpointSlice(slice)
         }
         other => other,

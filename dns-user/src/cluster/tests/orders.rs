@@ -43,11 +43,10 @@ fn expect(objects: &[Option<Object>]) -> BTreeMap<String, String> {
         |service: &str| objects().any(|it| it.kind() == Kind::Service && it.name().name == service);
     let ips = |service: &str| -> BTreeSet<String> {
         let slices = objects().filter_map(|object| match object {
-            Object::EndpointSlice(slice) if slice.service == service => Some(slice),
+            Object::EndpointSlice(slice) if *slice.service == *service => Some(slice),
             _ => None,
         });
-        let endpoints = slices.flat_map(|slice| &slice.endpoints);
-        endpoints.flat_map(|endpoint| &endpoint.addresses).map(ToString::to_string).collect()
+        slices.flat_map(|slice| slice.endpoints.addresses()).map(|ip| ip.to_string()).collect()
     };
     let mut expect = BTreeMap::new();
     let mut add = |name: String, qtype: &str, lines: Vec<String>| {

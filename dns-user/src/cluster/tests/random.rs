@@ -14,7 +14,7 @@ use crate::{
     answers::{Arrival, Decision, Family, Transport, decide},
     message::{TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_PTR, TYPE_SRV, TYPE_TXT},
     objects::{
-        Endpoint, EndpointSlice, Event, Kind, Labels, Object, ObjectName, Port, Service,
+        EndpointSlice, Event, Kind, Labels, NewEndpoint, Object, ObjectName, Port, Ports, Service,
         ServiceKind,
         builders::{mk_name, mk_namespace, mk_unusable, with_labels},
     },
@@ -69,10 +69,10 @@ fn pick<'a>(rng: &mut StdRng, from: &[&'a str]) -> &'a str {
     from.choose(rng).unwrap()
 }
 
-fn mk_ports(rng: &mut StdRng) -> Vec<Port> {
+fn mk_ports(rng: &mut StdRng) -> Ports {
     let port = |rng: &mut StdRng| Port {
-        name: pick(rng, &["", "http", "dns"]).into(),
-        protocol: pick(rng, &["TCP", "UDP"]).into(),
+        name: pick(rng, &["", "http", "dns"]),
+        protocol: pick(rng, &["TCP", "UDP"]),
         number: [None, Some(80), Some(53)].choose(rng).copied().unwrap(),
     };
     (0..rng.random_range(0..3)).map(|_| port(rng)).collect()
@@ -105,7 +105,7 @@ fn mk_object(rng: &mut StdRng) -> Object {
             Object::Service(Service { name, kind, ports: mk_ports(rng), labels: mk_labels(rng) })
         }
         _ => {
-            let endpoint = |rng: &mut StdRng| Endpoint {
+            let endpoint = |rng: &mut StdRng| NewEndpoint {
                 addresses: vec![pick(rng, &ADDRESSES).parse().unwrap()],
                 hostname: rng.random_bool(0.3).then(|| pick(rng, &["h0", "h1"]).into()),
                 target: None,
