@@ -1,0 +1,94 @@
+//! What runs, and how it ends.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::Result;
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+    time::timeout,
+};
+use tracing::{info, warn};
+
+use crate::{datapath::lock::Next, node::fall_through};
+
+/// How long a stopping agent waits for responses from upstream.
+const GRACE: Duration = Duration::from_secs(4);
+/// How long it waits for those who ask about itself.
+const HTTP_GRACE: Duration = Duration::from_secs(1);
+/// How long it goes on answering until the one that takes over answers.
+const HANDOVER: Duration = Duration::from_secs(20);
+
+/// What runs, in the order in which it ends.
+#[derive(Debug)]
+pub(super) struct Tasks {
+    /// What changes the kernel and the node, or leads to such changes.
+    pub(super) keeping: JoinSet<Result<()>>,
+    /// What answers queries.
+    pub(super) serving: JoinSet<Result<()>>,
+    /// What makes queries come here.
+    pub(super) node: JoinSet<Result<()>>,
+    /// What is asked about the agent itself.
+    pub(super) http: JoinSet<Result<()>>,
+    /// Becomes true when queries are to be taken in no more.
+    pub(super) leaving: watch::Sender<bool>,
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        let (leaving, _) = watch::channel(false);
+        Self {
+            keeping: JoinSet::new(),
+            serving: JoinSet::new(),
+            node: JoinSet::new(),
+            http: JoinSet::new(),
+            leaving,
+        }
+    }
+}
+
+impl Tasks {
+    /// Waits for the end of a part, which none comes to by itself.
+    pub(super) async fn join_next(&mut self) -> Option<Result<Result<()>, JoinError>> {
+        let Self { keeping, serving, node, http, .. } = self;
+        tokio::select! {
+            Some(ended) = http.join_next() => Some(ended),
+            Some(ended) = keeping.join_next() => Some(ended),
+            Some(ended) = serving.join_next() => Some(ended),
+            Some(ended) = node.join_next() => Some(ended),
+            else => None,
+        }
+    }
+
+    /// Ends all parts. While another agent takes over, this one goes on answering
+    /// what the kernel passes up; without another, queries go to CoreDNS from now on.
+    /// Then it takes in no more, and ends when what came before is answered.
+    pub(super) async fn stop(mut self, pin_dir: &Path) -> Result<()> {
+        let is_followed = Next::is_taken(pin_dir)?;
+        self.keeping.shutdown().await;
+        let mut is_relieved = false;
+        if is_followed {
+            info!("another agent takes over");
+            match timeout(HANDOVER, Next::over(pin_dir)).await {
+                Ok(over) => {
+                    over?;
+                    is_relieved = true;
+                }
+                Err(_late) => warn!("it does not answer yet; stopping all the same"),
+            }
+        }
+        self.node.shutdown().await;
+        if !is_relieved {
+            fall_through::leave().await;
+        }
+        self.leaving.send_replace(true);
+        let served = async { while self.serving.join_next().await.is_some() {} };
+        if timeout(GRACE, served).await.is_err() {
+            warn!("queries still wait for upstream; stopping all the same");
+        }
+        let told = async { while self.http.join_next().await.is_some() {} };
+        // A client that does not read is not waited for.
+        drop(timeout(HTTP_GRACE, told).await);
+        Ok(())
+    }
+}
