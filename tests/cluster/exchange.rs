@@ -1,4 +1,4 @@
-//! kubespray's NodeLocal DNSCache exchanged for nodedns on a running cluster, and
+//! kubespray's NodeLocal `DNSCache` exchanged for nodedns on a running cluster, and
 //! back, while pods on both nodes ask.
 
 use std::time::{Duration, Instant};
