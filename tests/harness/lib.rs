@@ -44,6 +44,7 @@ pub mod fuzz;
 pub mod known;
 pub mod manifests;
 pub mod model;
+pub mod pool;
 pub mod subject;
 
 pub mod process;

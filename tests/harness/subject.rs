@@ -10,7 +10,7 @@ use std::{
 
 use aya::{
     TestRun as _, TestRunOptions,
-    programs::{Program, Xdp, XdpMode},
+    programs::{Program, Xdp, XdpMode, xdp::XdpLink},
 };
 use dns_ebpf::{
     answer::{Buffer, Maps, answer},
@@ -31,7 +31,7 @@ use dns_user::{
     datapath::{
         cache::{KeptKey, Life},
         encode,
-        load::{LoadOptions, Loaded, load},
+        load::Loaded,
     },
     records::{Answer, NameRecords},
     store::AnswerStore as _,
@@ -40,6 +40,7 @@ use dns_user::{
 use crate::{
     kernel,
     known::{self, LOCAL_IPS, names, zone},
+    pool::Pooled,
 };
 
 /// What became of a frame.
@@ -290,8 +291,10 @@ impl<'a> Maps<'a> for HostMaps<'a> {
 
 /// A program in the kernel, with maps of its own that are not pinned.
 pub struct Kernel {
-    loaded: Loaded,
+    loaded: Pooled,
     program: &'static str,
+    /// What was counted before.
+    before: HashMap<Outcome, u64>,
 }
 
 /// What programs return (`linux/pkt_cls.h`, `linux/bpf.h`).
@@ -306,16 +309,13 @@ mod verdict {
 impl Kernel {
     /// Loads one of the programs that answer; it knows these names.
     pub fn new(program: &'static str, names: &[NameRecords]) -> Self {
-        let options = LoadOptions::new(None, &LOCAL_IPS);
-        let mut loaded = load(&options).expect("the programs load");
-        if program == programs::XDP {
-            loaded = loaded.with_program(program).expect("the program loads");
-        }
+        let mut loaded = Pooled::take(program);
         loaded.answers.set_zone(Some(&zone())).expect("ZONES takes it");
         for records in names {
             loaded.answers.put(records).expect("NAMES takes it");
         }
-        let mut kernel = Self { loaded, program };
+        let before = counted(&loaded);
+        let mut kernel = Self { loaded, program, before };
         kernel.set_lease(Lease { alive_until_ns: u64::MAX, serve_until_ns: u64::MAX });
         kernel
     }
@@ -344,21 +344,22 @@ impl Kernel {
     }
 
     /// Attaches the XDP program in the driver of a link of this thread's network
-    /// namespace, for as long as it lives.
-    pub fn attach_native(&mut self, link: &str) {
+    /// namespace, until what is returned is dropped.
+    #[must_use]
+    pub fn attach_native(&mut self, link: &str) -> XdpLink {
         let program = self.loaded.program_mut(self.program).expect("it is loaded");
         let program: &mut Xdp = program.try_into().expect("it is for XDP");
-        program.attach(link, XdpMode::Driver).expect("the driver takes it");
+        let id = program.attach(link, XdpMode::Driver).expect("the driver takes it");
+        program.take_link(id).expect("the link just made")
     }
 
     /// Returns the counters that are not zero, of both families together.
     pub fn counters(&self) -> HashMap<Outcome, u64> {
-        let mut counters = HashMap::new();
-        for count in self.loaded.counters.read().expect("COUNTERS is readable") {
-            if count.packets != 0 {
-                *counters.entry(count.outcome).or_default() += count.packets;
-            }
-        }
+        let mut counters = counted(&self.loaded);
+        counters.retain(|outcome, packets| {
+            *packets -= self.before.get(outcome).copied().unwrap_or_default();
+            *packets != 0
+        });
         counters
     }
 
@@ -371,6 +372,14 @@ impl Kernel {
             other => panic!("{other} does not answer"),
         }
     }
+}
+
+fn counted(loaded: &Loaded) -> HashMap<Outcome, u64> {
+    let mut counted = HashMap::new();
+    for count in loaded.counters.read().expect("COUNTERS is readable") {
+        *counted.entry(count.outcome).or_default() += count.packets;
+    }
+    counted
 }
 
 impl Subject for Kernel {
@@ -424,7 +433,7 @@ impl Subject for Kernel {
     }
 
     fn set_opted_out(&mut self, clients: &BTreeSet<IpAddr>) {
-        let Loaded { opted_out, addresses, .. } = &mut self.loaded;
+        let Loaded { opted_out, addresses, .. } = &mut *self.loaded;
         opted_out.set(clients, addresses).expect("OPTED_OUT takes them");
     }
 }

@@ -25,7 +25,7 @@ fn a_pod_with_a_program_of_its_own_gets_native_replies() {
     let node = Node::new("native");
     let pod = node.add_pod("native-pod");
     let mut answering = Kernel::known(programs::XDP);
-    node.namespace().run(|| answering.attach_native(pod.host_link()));
+    let _on_host = node.namespace().run(|| answering.attach_native(pod.host_link()));
     let clients = LOCAL_IPS.map(|ip: IpAddr| {
         let client = UdpClient::new(pod.namespace(), (ip, 53).into());
         client.expect("a socket in the pod")
@@ -37,7 +37,7 @@ fn a_pod_with_a_program_of_its_own_gets_native_replies() {
     }
 
     let mut in_pod = Kernel::known(programs::XDP);
-    pod.namespace().run(|| in_pod.attach_native("eth0"));
+    let _in_pod = pod.namespace().run(|| in_pod.attach_native("eth0"));
     for client in &clients {
         let response = client.exchange(&query.octets(), LIMIT).expect("a reply");
         assert_eq!(response.answers(), ["10.96.1.1"]);
