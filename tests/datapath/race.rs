@@ -25,24 +25,27 @@ use dns_ebpf::layout::{
     left_out, maps,
     name_entry::{NameEntry, V4_MAX},
     outcome::Outcome,
-    programs,
+    programs, race,
+    rendered::{KeptAnswer, LargeAnswer, SmallAnswer},
     settings::{Lease, Settings},
 };
 use dns_user::{
+    clock::monotonic_ns,
     datapath::{
+        cache::Life,
         encode,
         epoch::EpochWriter,
         load::{LoadOptions, Loaded, load},
     },
-    records::{NameKind, NameRecords},
+    records::{Answer, NameKind, NameRecords},
     store::AnswerStore as _,
 };
 use harness::{
     kernel,
-    known::{LOCAL_IPS, zone},
+    known::{self, Kept, LOCAL_IPS, OUTSIDE, kept_addresses, owned_record, zone},
     packet::{
         frame::{Frame, Transport},
-        query::{Query, qtype},
+        query::{Edns, Query, qtype},
     },
 };
 
@@ -54,6 +57,10 @@ const AT_ONCE: u32 = 20_000;
 const SLOW: u32 = 32;
 /// Phases that are one to a writer that writes many changes at once.
 const BATCH: usize = 64;
+/// How long what is kept is good: what is asked for, and what takes its element. The
+/// programs tell one from the other.
+const LONG_S: u64 = 1 << 28;
+const SHORT_S: u64 = 1 << 14;
 /// How long a reader without all of its protection may get by.
 const LUCK: Duration = Duration::from_mins(3);
 
@@ -66,6 +73,12 @@ enum Question {
     Moving,
     /// A name that is not in the map, below one that is replaced.
     Child,
+    /// An answer of ANSWERS that is replaced, deleted and inserted again.
+    Answer,
+    /// The same of `LARGE_ANSWERS`.
+    LargeAnswer,
+    /// The same of CACHE.
+    Kept,
 }
 
 impl Question {
@@ -74,6 +87,16 @@ impl Question {
             Self::Name => KEPT,
             Self::Moving => MOVING,
             Self::Child => "child.open.prod.svc.cluster.local",
+            Self::Answer | Self::LargeAnswer => ANSWERED,
+            Self::Kept => OUTSIDE,
+        }
+    }
+
+    fn qtype(self) -> u16 {
+        match self {
+            Self::Name | Self::Moving | Self::Child | Self::Kept => qtype::A,
+            Self::Answer => qtype::TXT,
+            Self::LargeAnswer => qtype::SRV,
         }
     }
 }
@@ -81,6 +104,8 @@ impl Question {
 const KEPT: &str = "kept.prod.svc.cluster.local";
 const MOVING: &str = "moving.prod.svc.cluster.local";
 const OPEN: &str = "open.prod.svc.cluster.local";
+/// The agent's, but for its answers of some types; short enough for eight records.
+const ANSWERED: &str = "text.prod.svc.cluster.local";
 /// Names that come and go, so that the elements of the others are used again for them.
 const NOISE: [&str; 4] = [
     "noise-0.prod.svc.cluster.local",
@@ -131,7 +156,8 @@ impl Race {
 
     /// Asks until `is_done`, while the writer writes so many phases at once.
     fn run(&mut self, question: Question, at_once: usize, is_done: impl Fn(&Seen) -> bool) -> Seen {
-        let mut frame = Frame::with_query(&Query::new(question.name(), qtype::A));
+        let query = Query::new(question.name(), question.qtype()).with_edns(Edns::default());
+        let mut frame = Frame::with_query(&query);
         // As it is when it is made of its reply.
         frame.transport = Transport::UdpWithoutChecksum;
         let frame = frame.octets();
@@ -202,12 +228,14 @@ fn seen(loaded: &Loaded) -> Seen {
     for count in loaded.counters.read().unwrap() {
         seen.lookups += count.packets;
         match count.outcome {
-            Outcome::AnswerA => seen.answers += count.packets,
+            Outcome::AnswerA | Outcome::AnswerTxt | Outcome::AnswerSrv | Outcome::CachedA => {
+                seen.answers += count.packets;
+            }
             Outcome::NxdomainA => seen.denials += count.packets,
             Outcome::NodataA => seen.no_data += count.packets,
             Outcome::Unsure => seen.unsure += count.packets,
             Outcome::Changing => seen.changing += count.packets,
-            Outcome::AgentOnly => {}
+            Outcome::AgentOnly | Outcome::NotInMap => {}
             other => assert_eq!(count.packets, 0, "{other:?} is none of what can happen"),
         }
     }
@@ -216,18 +244,48 @@ fn seen(loaded: &Loaded) -> Seen {
     seen
 }
 
-/// Writes NAMES without pause, by the agent's rule: EPOCH is odd meanwhile.
+/// Writes the maps without pause, by the agent's rule: EPOCH is odd meanwhile.
 struct Writer {
     names: HashMap<MapData, NameKey, NameEntry>,
+    answers: HashMap<MapData, NameKey, SmallAnswer>,
+    large_answers: HashMap<MapData, NameKey, LargeAnswer>,
+    kept: HashMap<MapData, NameKey, KeptAnswer>,
     epoch: EpochWriter,
     seed: Seed,
     generation: u32,
 }
 
-/// One change of NAMES.
+/// One change of a map.
 enum Write {
-    Put(Box<(NameKey, NameEntry)>),
-    Delete(NameKey),
+    Put(Entry),
+    Delete(Place, NameKey),
+}
+
+/// What is put, and where.
+enum Entry {
+    Name(NameKey, Box<NameEntry>),
+    Answer(NameKey, Box<SmallAnswer>),
+    LargeAnswer(NameKey, Box<LargeAnswer>),
+    Kept(NameKey, Box<KeptAnswer>),
+}
+
+/// A map.
+#[derive(Clone, Copy)]
+enum Place {
+    Names,
+    Answers,
+    LargeAnswers,
+    Kept,
+}
+
+/// What is written under a name and type.
+#[derive(Clone, Copy)]
+struct Written {
+    place: Place,
+    name: &'static str,
+    qtype: u16,
+    /// What is asked for, and not what takes its element.
+    is_asked: bool,
 }
 
 impl Writer {
@@ -235,46 +293,110 @@ impl Writer {
     fn new(loaded: &mut Loaded, program: &str) -> Self {
         let settings: Array<_, Settings> =
             Map::Array(map_of(loaded, program, maps::SETTINGS)).try_into().unwrap();
+        let mut hash = |name| Map::HashMap(map_of(loaded, program, name));
         let mut writer = Self {
-            names: Map::HashMap(map_of(loaded, program, maps::NAMES)).try_into().unwrap(),
+            names: hash(maps::NAMES).try_into().unwrap(),
+            answers: hash(maps::ANSWERS).try_into().unwrap(),
+            large_answers: hash(maps::LARGE_ANSWERS).try_into().unwrap(),
+            kept: Map::LruHashMap(map_of(loaded, program, maps::CACHE)).try_into().unwrap(),
             epoch: EpochWriter::new(map_of(loaded, program, maps::EPOCH)).unwrap(),
             seed: settings.get(&0, 0).unwrap().seed,
             generation: 0,
         };
-        for write in [writer.put(KEPT), writer.put(MOVING), writer.put(OPEN)] {
+        for name in [KEPT, MOVING, OPEN] {
+            let write = writer.put(Written { name, ..Written::of(Question::Name) });
             writer.apply(&write);
         }
+        let of_the_agent = NameRecords::without(ANSWERED.to_owned(), NameKind::Unknown);
+        let (key, entry) = encode::name_entry(&of_the_agent, writer.seed, 0).unwrap();
+        writer.apply(&Write::Put(Entry::Name(key, Box::new(entry))));
         writer
     }
 
-    /// An entry with the most addresses, all the same: of the names that are asked
-    /// for in 10.0.0.0/8, of the others elsewhere.
-    fn put(&mut self, name: &str) -> Write {
+    /// An entry with the most records, all the same: of what is asked for in
+    /// 10.0.0.0/8, of the others elsewhere, with one record less.
+    fn put(&mut self, written: Written) -> Write {
         self.generation += 1;
-        let [_, high, middle, low] = self.generation.to_be_bytes();
-        let first = if NOISE.contains(&name) { 9 } else { 10 };
-        let records = NameRecords {
-            a: vec![Ipv4Addr::new(first, high, middle, low); V4_MAX],
-            ..NameRecords::without(name.to_owned(), NameKind::ClusterIp)
+        let (seed, generation) = (self.seed, self.generation);
+        let [_, high, middle, low] = generation.to_be_bytes();
+        let first = if written.is_asked { 10 } else { 9 };
+        let ip = Ipv4Addr::new(first, high, middle, low);
+        let Written { place, name, qtype, is_asked } = written;
+        let records = |most: usize| if is_asked { most } else { most - 1 };
+        let body = |most: usize| owned_record(12, 1, &ip.octets()).repeat(records(most));
+        let answer = |most: usize| {
+            let count = u16::try_from(records(most)).unwrap();
+            known::answer(name, qtype, [count, 0], &[body(most)])
         };
-        let entry = encode::name_entry(&records, self.seed, self.generation);
-        Write::Put(Box::new(entry.expect("a name that fits")))
+        let entry = match place {
+            Place::Names => {
+                let records = NameRecords {
+                    a: vec![ip; records(V4_MAX)],
+                    ..NameRecords::without(name.to_owned(), NameKind::ClusterIp)
+                };
+                let (key, entry) = encode::name_entry(&records, seed, generation).unwrap();
+                Entry::Name(key, Box::new(entry))
+            }
+            Place::Answers => {
+                let answer = Answer { is_lower_case: false, ..answer(V4_MAX) };
+                let (key, entry) = encode::answer(&answer, seed, generation).unwrap();
+                Entry::Answer(key, Box::new(entry))
+            }
+            Place::LargeAnswers => {
+                let answer = answer(race::LARGE_RECORDS.into());
+                let (key, entry) = encode::answer(&answer, seed, generation).unwrap();
+                Entry::LargeAnswer(key, Box::new(entry))
+            }
+            Place::Kept => {
+                let most = usize::from(race::KEPT_RECORDS);
+                let kept = Kept {
+                    name,
+                    qtype,
+                    counts: [u16::try_from(records(most)).unwrap(), 0, 0],
+                    body: body(most),
+                    ..kept_addresses()
+                };
+                let left_s = if is_asked { LONG_S } else { SHORT_S };
+                let until_ns = monotonic_ns().unwrap() + left_s * 1_000_000_000;
+                let life = Life { expires_ns: until_ns, until_ns };
+                let entry =
+                    encode::kept_answer(&kept.key(), &kept.octets(), life, seed, generation);
+                let (key, entry) = entry.expect("a response that fits");
+                Entry::Kept(key, Box::new(entry))
+            }
+        };
+        Write::Put(entry)
     }
 
-    fn delete(&self, name: &str) -> Write {
-        Write::Delete(encode::name_key(name, self.seed).unwrap())
+    fn delete(&self, written: Written) -> Write {
+        let Written { place, name, qtype, .. } = written;
+        let key = encode::name_key(name, self.seed).unwrap();
+        let key = if matches!(place, Place::Names) { key } else { key.of_type(qtype) };
+        Write::Delete(place, key)
     }
 
     fn apply(&mut self, write: &Write) {
-        match write {
-            Write::Put(put) => self.names.insert(put.0, put.1, 0).unwrap(),
-            Write::Delete(key) => match self.names.remove(key) {
-                Ok(()) => {}
-                // The script ended in the middle when another question was asked.
-                Err(MapError::SyscallError(error))
-                    if error.io_error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => panic!("{error}"),
-            },
+        let deleted = match write {
+            Write::Put(entry) => {
+                let put = match entry {
+                    Entry::Name(key, entry) => self.names.insert(key, &**entry, 0),
+                    Entry::Answer(key, entry) => self.answers.insert(key, &**entry, 0),
+                    Entry::LargeAnswer(key, entry) => self.large_answers.insert(key, &**entry, 0),
+                    Entry::Kept(key, entry) => self.kept.insert(key, &**entry, 0),
+                };
+                return put.unwrap();
+            }
+            Write::Delete(Place::Names, key) => self.names.remove(key),
+            Write::Delete(Place::Answers, key) => self.answers.remove(key),
+            Write::Delete(Place::LargeAnswers, key) => self.large_answers.remove(key),
+            Write::Delete(Place::Kept, key) => self.kept.remove(key),
+        };
+        match deleted {
+            Ok(()) => {}
+            // The script ended in the middle when another question was asked.
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => panic!("{error}"),
         }
     }
 
@@ -299,14 +421,10 @@ impl Writer {
     /// other. Another name is inserted as soon as an element is free, which is then
     /// used again.
     fn script(&mut self, question: Question, at_once: usize) -> Vec<Vec<Write>> {
-        let asked = match question {
-            Question::Name => KEPT,
-            Question::Moving => MOVING,
-            Question::Child => OPEN,
-        };
+        let asked = Written::of(question);
         let mut phases = Vec::new();
         for round in 0..256 {
-            let noise = NOISE[round % NOISE.len()];
+            let noise = asked.noise(round);
             phases.push(vec![self.put(asked)]);
             phases.push(vec![self.put(noise)]);
             if matches!(question, Question::Moving) {
@@ -329,6 +447,31 @@ impl Writer {
     }
 }
 
+impl Written {
+    /// What a question is about.
+    fn of(question: Question) -> Self {
+        let (place, name) = match question {
+            Question::Name => (Place::Names, KEPT),
+            Question::Moving => (Place::Names, MOVING),
+            Question::Child => (Place::Names, OPEN),
+            Question::Answer => (Place::Answers, ANSWERED),
+            Question::LargeAnswer => (Place::LargeAnswers, ANSWERED),
+            Question::Kept => (Place::Kept, OUTSIDE),
+        };
+        Self { place, name, qtype: question.qtype(), is_asked: true }
+    }
+
+    /// What may take its element: other names, and other types of the same name.
+    fn noise(self, round: usize) -> Self {
+        let name = NOISE[round % NOISE.len()];
+        let has_types = !matches!(self.place, Place::Names);
+        match round % 2 {
+            0 if has_types => Self { qtype: qtype::PTR, is_asked: false, ..self },
+            _ => Self { name, is_asked: false, ..self },
+        }
+    }
+}
+
 /// Opens a map that the program uses.
 fn map_of(loaded: &mut Loaded, program: &str, name: &str) -> MapData {
     let info = loaded.program_mut(program).unwrap().info().unwrap();
@@ -341,7 +484,14 @@ fn map_of(loaded: &mut Loaded, program: &str, name: &str) -> MapData {
 /// One race at a time: a reader and a writer want a CPU each, or they hardly meet.
 static ALONE: Mutex<()> = Mutex::new(());
 
-const QUESTIONS: [Question; 3] = [Question::Name, Question::Moving, Question::Child];
+const QUESTIONS: [Question; 6] = [
+    Question::Name,
+    Question::Moving,
+    Question::Child,
+    Question::Answer,
+    Question::LargeAnswer,
+    Question::Kept,
+];
 const PROGRAMS: [&str; 2] = [programs::RACE, programs::RACE_XDP];
 
 #[test]
@@ -361,11 +511,12 @@ fn a_reader_is_never_wrong() {
             let mut race = Race::new(program, left_out::NOTHING, linger);
             for question in QUESTIONS {
                 for at_once in batches {
-                    let seen = race.run(question, at_once, |seen| seen.lookups >= wanted);
+                    // The writer may not have had a CPU at once.
+                    let is_done = |seen: &Seen| seen.lookups >= wanted && seen.writes > 0;
+                    let seen = race.run(question, at_once, is_done);
                     let case = format!("{program}, {linger}, {question:?}, {at_once} at once");
                     println!("{case}: {seen:?}");
                     assert_eq!(seen.faults(question), 0, "{case}: {seen:?}");
-                    assert!(seen.writes > 0, "nothing was written meanwhile");
                     total += seen.lookups;
                 }
             }
@@ -384,6 +535,9 @@ fn a_reader_with_less_protection_is_caught() {
     for program in PROGRAMS {
         for (name, left_out, at_once, question) in [
             ("generations", left_out::GENERATIONS, 1, Question::Name),
+            ("generations", left_out::GENERATIONS, 1, Question::Answer),
+            ("generations", left_out::GENERATIONS, 1, Question::LargeAnswer),
+            ("generations", left_out::GENERATIONS, 1, Question::Kept),
             ("the epoch", left_out::EPOCH, 1, Question::Name),
             ("the epoch", left_out::EPOCH, 1, Question::Child),
             ("that the epoch is even", left_out::EPOCH_IS_EVEN, BATCH, Question::Name),

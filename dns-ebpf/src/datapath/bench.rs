@@ -16,7 +16,7 @@ use dns_ebpf::{
 
 use super::{
     NEXT,
-    maps::{self, KernelMaps},
+    maps::{self, AsItIs, KernelMaps},
     skb::Skb,
 };
 
@@ -50,7 +50,7 @@ pub fn reflect_tc(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn reflect(skb: Skb) -> Option<i32> {
     let packet = skb.packet();
-    let Datagram { length, shift } = frame::read(packet, KernelMaps.settings()?)?;
+    let Datagram { length, shift } = frame::read(packet, KernelMaps(AsItIs).settings()?)?;
     let head = packet.skip(shift).head::<NAME>()?;
     head.set::<u16, 44>(RESPONSE.to_be());
     frame::turn_around(packet, shift, length)?;
@@ -71,7 +71,7 @@ pub fn draw_tc(ctx: TcContext) -> i32 {
     if draw(skb).is_none() {
         return NEXT;
     }
-    match answer(skb, KernelMaps) {
+    match answer(skb, KernelMaps(AsItIs)) {
         Some(Ok(answered)) => {
             maps::count(answered.outcome, answered.datagram.is_v6());
             restore(skb, &answered);
@@ -131,6 +131,8 @@ pub fn restore_once<B: Buffer>(buffer: B, answered: &Answered) -> Option<()> {
     if let Some(edns) = query.edns {
         let tail = packet.span_at::<{ NAME + 4 + OPT }>(query.name_length)?;
         tail.set::<u64, { NAME + 4 }>(edns.head);
+        // The rest of the flags, and RDLENGTH.
+        tail.set::<u16, { NAME + 4 + 8 }>(0);
         tail.set::<u16, { NAME + 4 + 9 }>(0);
     }
     Some(())

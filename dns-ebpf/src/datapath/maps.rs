@@ -94,9 +94,9 @@ pub fn draws(index: u32) -> Option<*mut u64> {
 /// The test of readers against a writer only: replies that were wrong.
 #[btf_map]
 static WRONG: Array<u64, 1> = Array::new();
-/// The same: a copy of an entry, for each CPU.
+/// The same: a copy of an entry, as long as the longest, for each CPU.
 #[btf_map]
-static ENTRY_COPY: PerCpuArray<NameEntry, 1> = PerCpuArray::new();
+static ENTRY_COPY: PerCpuArray<LargeAnswer, 1> = PerCpuArray::new();
 
 /// Counts a reply that was wrong. Only one test run at a time does so.
 #[inline(always)]
@@ -109,7 +109,7 @@ pub fn count_wrong() {
 
 /// Returns room for a copy of an entry.
 #[inline(always)]
-pub fn entry_copy() -> Option<*mut NameEntry> {
+pub fn entry_copy() -> Option<*mut LargeAnswer> {
     ENTRY_COPY.get_ptr_mut(0)
 }
 
@@ -131,11 +131,35 @@ pub fn restores() -> u32 {
     RESTORE.load()
 }
 
+/// What is done with what a writer may change meanwhile, before it is read.
+pub trait Hook: Copy {
+    /// Returns the entry to read in the place of one that was found.
+    fn entry<T>(self, entry: *const T) -> Option<*const T>;
+    /// Returns [`Epoch::changes`] as it is to be read.
+    fn changes(self, changes: u64) -> u64;
+}
+
+/// Nothing is.
+#[derive(Clone, Copy)]
+pub struct AsItIs;
+
+impl Hook for AsItIs {
+    #[inline(always)]
+    fn entry<T>(self, entry: *const T) -> Option<*const T> {
+        Some(entry)
+    }
+
+    #[inline(always)]
+    fn changes(self, changes: u64) -> u64 {
+        changes
+    }
+}
+
 /// The maps and constants of the loaded object.
 #[derive(Clone, Copy)]
-pub struct KernelMaps;
+pub struct KernelMaps<H>(pub H);
 
-impl Maps<'static> for KernelMaps {
+impl<H: Hook> Maps<'static> for KernelMaps<H> {
     #[inline(always)]
     fn settings(self) -> Option<&'static Settings> {
         let settings = SETTINGS.get_ptr(0)?;
@@ -169,7 +193,7 @@ impl Maps<'static> for KernelMaps {
         // SAFETY: an aligned word of the map, which the agent changes meanwhile.
         let changes = unsafe { (&raw const (*epoch).changes).read_volatile() };
         barrier();
-        Some(changes)
+        Some(self.0.changes(changes))
     }
 
     #[inline(always)]
@@ -180,22 +204,22 @@ impl Maps<'static> for KernelMaps {
 
     #[inline(always)]
     fn name_entry(self, key: &NameKey) -> Option<*const NameEntry> {
-        NAMES.get_ptr(key)
+        self.0.entry(NAMES.get_ptr(key)?)
     }
 
     #[inline(always)]
     fn answer(self, key: &NameKey) -> Option<*const SmallAnswer> {
-        ANSWERS.get_ptr(key)
+        self.0.entry(ANSWERS.get_ptr(key)?)
     }
 
     #[inline(always)]
     fn large_answer(self, key: &NameKey) -> Option<*const LargeAnswer> {
-        LARGE_ANSWERS.get_ptr(key)
+        self.0.entry(LARGE_ANSWERS.get_ptr(key)?)
     }
 
     #[inline(always)]
     fn kept_answer(self, key: &NameKey) -> Option<*const KeptAnswer> {
-        CACHE.get_ptr(key)
+        self.0.entry(CACHE.get_ptr(key)?)
     }
 
     #[inline(always)]

@@ -24,7 +24,11 @@ use dns_ebpf::{
     layout::outcome::Outcome,
 };
 
-use self::{frame::Frame, maps::KernelMaps, skb::Skb};
+use self::{
+    frame::Frame,
+    maps::{AsItIs, KernelMaps},
+    skb::Skb,
+};
 
 /// `TCX_NEXT`, which is also `TC_ACT_UNSPEC`: lets the next program on the
 /// link, and then the stack, have the packet.
@@ -99,7 +103,7 @@ fn answer_counted<B: Buffer, C: EbpfContext>(
     ifindex: u32,
     weight: u64,
 ) -> Option<Answered> {
-    match answer(buffer, KernelMaps)? {
+    match answer(buffer, KernelMaps(AsItIs))? {
         Ok(answered) => {
             maps::count_times(answered.outcome, answered.datagram.is_v6(), weight);
             Some(answered)

@@ -109,6 +109,14 @@ pub mod globals {
     pub const LINGER: &str = "LINGER";
 }
 
+/// How many records the answers have that one test's readers judge.
+pub mod race {
+    /// Those of `LARGE_ANSWERS`.
+    pub const LARGE_RECORDS: u16 = 24;
+    /// Those of CACHE: as many as fit.
+    pub const KEPT_RECORDS: u16 = super::rendered::KEPT_RECORDS as u16;
+}
+
 /// What protects a reader from the writer, for the test that shows that each part
 /// of it is needed.
 pub mod left_out {
