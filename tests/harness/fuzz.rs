@@ -205,7 +205,8 @@ pub fn corefiles(input: &[u8]) {
 }
 
 /// A file of manifests, YAML or JSON by its first octet: its objects become part of a
-/// cluster, and leave it as it was when they go.
+/// cluster, and leave it as it was when they go. A Corefile that goes leaves its settings,
+/// so it comes first.
 pub fn manifests(input: &[u8]) {
     let Some((format, text)) = input.split_first() else { return };
     let Ok(text) = std::str::from_utf8(text) else { return };
@@ -216,6 +217,11 @@ pub fn manifests(input: &[u8]) {
         state.apply(Event::Listed(kind, Vec::new()), NOW_S);
     }
     let names = |state: &State| state.cluster().read().expect("no panic").kernel_names;
+    let (settings, objects): (Vec<_>, Vec<_>) =
+        objects.into_iter().partition(|object| object.kind() == Kind::ConfigMap);
+    for object in settings {
+        state.apply(Event::Apply(object), NOW_S);
+    }
     let before = names(&state);
     for object in &objects {
         state.apply(Event::Apply(object.clone()), NOW_S);
