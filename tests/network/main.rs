@@ -31,5 +31,6 @@ mod opted_out;
 mod pinned;
 mod raw;
 mod reported;
+mod resolvers;
 mod rig;
 mod takeover;

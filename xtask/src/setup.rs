@@ -61,6 +61,7 @@ const NETWORK: &[Package] = &[
 const CLUSTER: &[Package] = &[
     Package { name: "etcd-server", program: "etcd" },
     Package { name: "busybox-static", program: "busybox" },
+    Package { name: "musl-tools", program: "musl-gcc" },
     Package { name: "prometheus", program: "prometheus" },
     Package { name: "iptables", program: "iptables-nft" },
     Package { name: "nftables", program: "nft" },
@@ -70,7 +71,6 @@ const NODES_PROGRAMS: &[Package] = &[
     Package { name: "containerd", program: "containerd" },
     Package { name: "runc", program: "runc" },
     Package { name: "util-linux", program: "nsenter" },
-    Package { name: "musl-tools", program: "musl-gcc" },
 ];
 
 /// Its programs are not in PATH.
