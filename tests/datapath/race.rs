@@ -379,10 +379,10 @@ impl Writer {
         let deleted = match write {
             Write::Put(entry) => {
                 let put = match entry {
-                    Entry::Name(key, entry) => self.names.insert(key, &**entry, 0),
-                    Entry::Answer(key, entry) => self.answers.insert(key, &**entry, 0),
-                    Entry::LargeAnswer(key, entry) => self.large_answers.insert(key, &**entry, 0),
-                    Entry::Kept(key, entry) => self.kept.insert(key, &**entry, 0),
+                    Entry::Name(key, entry) => self.names.insert(key, **entry, 0),
+                    Entry::Answer(key, entry) => self.answers.insert(key, **entry, 0),
+                    Entry::LargeAnswer(key, entry) => self.large_answers.insert(key, **entry, 0),
+                    Entry::Kept(key, entry) => self.kept.insert(key, **entry, 0),
                 };
                 return put.unwrap();
             }
