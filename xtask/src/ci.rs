@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::{lint, progress::heading, setup, test};
+use crate::{kernels, lint, progress::heading, setup, test};
 
 pub(crate) fn run() -> Result<()> {
     heading("cargo xtask setup");
@@ -14,8 +14,10 @@ pub(crate) fn run() -> Result<()> {
     }
     // Tests run even so: both are worth knowing.
     heading("cargo xtask test");
-    let tests = test::here(&[])?;
-    println!("not run here: test --kernels, test --cluster");
+    let mut tests = test::here(&[])?;
+    heading("a few of the tests on other kernels");
+    tests.add_all(&kernels::run_few()?);
+    println!("not run here: test --kernels with all tests, test --cluster");
     // The last line, whatever else there was to say.
     tests.conclude()?;
     if lint.is_err() {
