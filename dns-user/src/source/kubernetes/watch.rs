@@ -105,16 +105,13 @@ enum Next {
 }
 
 /// What became of a list or a watch.
-struct Ended {
-    next: Next,
-    /// Whether it was of any use, so that it is not as good as a failure.
-    has_served: bool,
-}
-
-impl Ended {
-    fn in_vain(next: Next) -> Self {
-        Self { next, has_served: false }
-    }
+enum Ended {
+    /// All objects are known at this version, and are followed at once.
+    Listed(String),
+    /// It was of use and ended; it goes on at once, whatever failed before.
+    Served(Next),
+    /// It goes on after a pause.
+    Failed(Next),
 }
 
 /// Where watches send.
@@ -134,7 +131,6 @@ impl Output<'_> {
     pub(super) async fn watch<A: Watched>(self, mut selection: Selection) {
         let (mut next, mut pauses) = (Next::List, Pauses::default());
         loop {
-            let began = Instant::now();
             let go_on = async {
                 match next {
                     Next::List => self.list::<A>(&selection).await,
@@ -145,25 +141,32 @@ impl Output<'_> {
                 () = self.events.closed() => return,
                 ended = go_on => ended,
             };
-            next = ended.next;
-            if matches!(next, Next::Changes(_)) {
-                selection.first_list = FirstList::MostRecent;
-            }
-            if ended.has_served || began.elapsed() >= SOON {
-                pauses.reset();
-            } else if timeout(pauses.next(), self.events.closed()).await.is_ok() {
-                return;
-            }
+            next = match ended {
+                Ended::Listed(version) => {
+                    selection.first_list = FirstList::MostRecent;
+                    Next::Changes(version)
+                }
+                Ended::Served(next) => {
+                    pauses.reset();
+                    next
+                }
+                Ended::Failed(next) => {
+                    if timeout(pauses.next(), self.events.closed()).await.is_ok() {
+                        return;
+                    }
+                    next
+                }
+            };
         }
     }
 
     /// Lists all objects.
     async fn list<A: Watched>(self, selection: &Selection) -> Ended {
         match self.try_list::<A>(selection).await {
-            Ok(version) => Ended { next: Next::Changes(version), has_served: true },
+            Ok(version) => Ended::Listed(version),
             Err(reason) => {
                 self.complain::<A>(&format!("{reason:#}"));
-                Ended::in_vain(Next::List)
+                Ended::Failed(Next::List)
             }
         }
     }
@@ -196,10 +199,11 @@ impl Output<'_> {
             Err(error) => {
                 self.complain::<A>(&error.to_string());
                 let is_gone = matches!(&error, Error::Api(status) if status.code == GONE);
-                return Ended::in_vain(if is_gone { Next::List } else { Next::Changes(since) });
+                return Ended::Failed(if is_gone { Next::List } else { Next::Changes(since) });
             }
         };
         let (mut stream, mut since, mut has_served) = (pin!(stream), since, false);
+        let began = Instant::now();
         let next = loop {
             let event = match stream.try_next().await {
                 Ok(Some(event)) => event,
@@ -220,7 +224,11 @@ impl Output<'_> {
             }
             has_served = true;
         };
-        Ended { next, has_served }
+        if has_served || began.elapsed() >= SOON {
+            Ended::Served(next)
+        } else {
+            Ended::Failed(next)
+        }
     }
 
     /// Sends what a watch says; returns up to which version it is known now.
