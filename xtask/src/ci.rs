@@ -2,11 +2,11 @@
 
 use anyhow::{Result, bail};
 
-use crate::{cluster, kernels, lint, progress::heading, setup, test};
+use crate::{kernels, lint, progress::heading, setup, test};
 
 pub(crate) fn run() -> Result<()> {
     heading("cargo xtask setup");
-    setup::run(setup::NODES)?;
+    setup::run(setup::EVERYTHING)?;
     heading("cargo xtask lint");
     let lint = lint::run();
     if let Err(error) = &lint {
@@ -17,9 +17,7 @@ pub(crate) fn run() -> Result<()> {
     let mut tests = test::here(&[])?;
     heading("a few of the tests on other kernels");
     tests.add_all(&kernels::run_few()?);
-    heading("cargo xtask test --cluster");
-    tests.add_all(&cluster::here(&[])?);
-    println!("not run here: test --kernels with all tests");
+    println!("not run here: test --kernels with all tests, test --cluster");
     // The last line, whatever else there was to say.
     tests.conclude()?;
     if lint.is_err() {
