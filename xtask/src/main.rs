@@ -81,7 +81,7 @@ enum Verb {
     },
     /// Check form, lints, documentation and house rules.
     Lint,
-    /// What the build server runs: set-up, lint, test, a few tests on two kernels, test --cluster.
+    /// What the build server runs: set-up, lint, test, a few tests on two kernels.
     Ci,
     /// Measure.
     Bench {
