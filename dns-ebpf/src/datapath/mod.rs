@@ -41,7 +41,7 @@ const PASS: i32 = 0;
 #[classifier]
 pub fn nodedns_tc(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    match answer_skb(skb, ctx, 1) {
+    match answer_skb(skb, ctx, || 1) {
         Some(answered) => {
             bench::restore(skb, &answered);
             skb.redirect_back()
@@ -58,7 +58,7 @@ pub fn nodedns_tc(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn nodedns_lo(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);
-    match answer_skb(skb, ctx, weight(skb.priority())) {
+    match answer_skb(skb, ctx, || weight(skb.priority())) {
         Some(_) => PASS,
         None => NEXT,
     }
@@ -68,7 +68,7 @@ pub fn nodedns_lo(ctx: TcContext) -> i32 {
 #[xdp]
 pub fn nodedns_xdp(ctx: XdpContext) -> u32 {
     let frame = Frame::new(&ctx);
-    match answer_counted(frame, ctx, frame.ifindex(), 1) {
+    match answer_counted(frame, ctx, frame.ifindex(), || 1) {
         Some(answered) => {
             bench::restore(frame, &answered);
             XDP_TX
@@ -87,7 +87,7 @@ fn weight(priority: u32) -> u64 {
 }
 
 #[inline(always)]
-fn answer_skb(skb: Skb, ctx: TcContext, weight: u64) -> Option<Answered> {
+fn answer_skb(skb: Skb, ctx: TcContext, weight: impl Fn() -> u64) -> Option<Answered> {
     // A tag that the device took off, or several datagrams in one.
     if skb.has_vlan_tag() || skb.is_segmented() {
         return None;
@@ -95,21 +95,22 @@ fn answer_skb(skb: Skb, ctx: TcContext, weight: u64) -> Option<Answered> {
     answer_counted(skb, ctx, skb.ifindex(), weight)
 }
 
-/// Turns the query into its response, if it is one, and counts what happened.
+/// Turns the query into its response, if it is one, and counts what happened, as often
+/// as `weight` says then: known before, it would be two of everything to the verifier.
 #[inline(always)]
 fn answer_counted<B: Buffer, C: EbpfContext>(
     buffer: B,
     ctx: C,
     ifindex: u32,
-    weight: u64,
+    weight: impl Fn() -> u64,
 ) -> Option<Answered> {
     match answer(buffer, KernelMaps(AsItIs))? {
         Ok(answered) => {
-            maps::count_times(answered.outcome, answered.datagram.is_v6(), weight);
+            maps::count_times(answered.outcome, answered.datagram.is_v6(), weight());
             Some(answered)
         }
         Err(PassedUp { outcome, is_v6 }) => {
-            maps::count_times(outcome, is_v6, weight);
+            maps::count_times(outcome, is_v6, weight());
             if matches!(outcome, Outcome::Impossible) {
                 log::impossible(ctx, ifindex);
             }
