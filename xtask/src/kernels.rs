@@ -56,6 +56,8 @@ const FEW_TESTS: Tests =
     [("datapath", "--skip race:: --skip random::"), ("network", "modes::every_hook")];
 const FEW_KERNELS: [&str; 2] = ["5.10", "7.3"];
 
+/// Folders of files that the tests read.
+const READ_FOLDERS: [&str; 2] = ["examples", "tests/corpus/datapath"];
 /// Programs that the tests start.
 const PROGRAMS: [&str; 2] = ["busybox", "ip"];
 
@@ -182,10 +184,11 @@ fn pack(kernel: &Kernel, parts: &Parts, tests: Tests) -> Result<PathBuf> {
     for library in libraries {
         copy_to_same_place(&library, &root)?;
     }
-    // The manifests that tests use, where the harness looks for them.
-    fs::create_dir_all(root.join(workspace::root().join("tests").strip_prefix("/")?))?;
-    for entry in fs::read_dir(workspace::root().join("examples"))? {
-        copy_to_same_place(&entry?.path(), &root)?;
+    // What tests read, where the harness looks for it.
+    for folder in READ_FOLDERS {
+        for entry in fs::read_dir(workspace::root().join(folder))? {
+            copy_to_same_place(&entry?.path(), &root)?;
+        }
     }
     let modules = kernel.modules();
     for module in &modules {
