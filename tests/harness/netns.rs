@@ -4,7 +4,7 @@
 //! `ip netns exec`, which mounts another /sys: `/sys/fs/bpf` stays visible.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     os::unix::process::CommandExt as _,
     panic,
     path::Path,
@@ -40,6 +40,11 @@ impl Namespace {
         let file = File::open(Path::new(NETNS).join(&name)).expect("the namespace just made");
         let namespace = Self { name, file: Arc::new(file), is_ours: true };
         namespace.ip("link set lo up");
+        // Else neighbours are not asked for until a second or two after a link is up: with
+        // which address, while its own may be somebody else's?
+        namespace
+            .run(|| fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0"))
+            .expect("a namespace has IPv6");
         namespace
     }
 
