@@ -183,7 +183,7 @@ mod tests {
         let namespace = Namespace::new("busy");
         let mut sleeper = namespace.command("sleep").arg("100").spawn().unwrap();
         let inside = format!("/proc/{}/ns/net", sleeper.id());
-        let link = |path: &str| std::fs::read_link(path).unwrap();
+        let link = |path: &str| fs::read_link(path).unwrap();
         assert_ne!(link(&inside), link("/proc/self/ns/net"));
         drop(namespace);
         wait_until("the process ends", Duration::from_secs(5), || {
@@ -204,6 +204,6 @@ mod tests {
         };
         let mounts = of_sys(run_ok(namespace.command("cat").arg("/proc/self/mounts")));
         assert!(!mounts.is_empty(), "/sys is mounted");
-        assert_eq!(mounts, of_sys(std::fs::read_to_string("/proc/self/mounts").unwrap()));
+        assert_eq!(mounts, of_sys(fs::read_to_string("/proc/self/mounts").unwrap()));
     }
 }
