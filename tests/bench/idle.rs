@@ -79,8 +79,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) {
     let empty = time(&mut loaded, programs::EMPTY, &frames[0].1, EFFORT);
     let row = |(frame, octets): &(&'static str, Vec<u8>)| {
         let ns = time(&mut loaded, programs::ANSWER, octets, EFFORT);
-        let above_empty_ns = i64::from(ns.least) - i64::from(empty.least);
-        Row { frame, ns, above_empty_ns }
+        Row { frame, ns, above_empty_ns: ns.above(empty) }
     };
     let frames = frames.iter().map(row).collect();
     let rounds = arguments.rounds;

@@ -10,12 +10,8 @@ use dns_user::{
     records::ClusterZone,
     store::AnswerStore as _,
 };
-use harness::known::LOCAL_IPS;
+use harness::{known::LOCAL_IPS, subject::verdict};
 use serde::Serialize;
-
-/// The verdicts on what is answered (`linux/pkt_cls.h`, `linux/bpf.h`).
-const TC_ACT_REDIRECT: u32 = 7;
-const XDP_TX: u32 = 3;
 
 /// How often a program is run.
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -112,7 +108,8 @@ pub(crate) fn time(
 
 /// Says whether the program answers `frame`.
 pub(crate) fn is_answered(loaded: &mut Loaded, program: &str, frame: &[u8]) -> bool {
-    let answered = if program == programs::XDP { XDP_TX } else { TC_ACT_REDIRECT };
+    let answered =
+        if program == programs::XDP { verdict::XDP_TX } else { verdict::TC_ACT_REDIRECT };
     run(loaded, program, frame, 1).0 == answered
 }
 

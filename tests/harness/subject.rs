@@ -298,12 +298,14 @@ pub struct Kernel {
 }
 
 /// What programs return (`linux/pkt_cls.h`, `linux/bpf.h`).
-mod verdict {
+pub mod verdict {
     pub(super) const TC_ACT_OK: u32 = 0;
-    pub(super) const TC_ACT_REDIRECT: u32 = 7;
+    /// On what is answered, on tc.
+    pub const TC_ACT_REDIRECT: u32 = 7;
     pub(super) const TCX_NEXT: u32 = u32::MAX;
     pub(super) const XDP_PASS: u32 = 2;
-    pub(super) const XDP_TX: u32 = 3;
+    /// On what is answered, in XDP.
+    pub const XDP_TX: u32 = 3;
 }
 
 impl Kernel {

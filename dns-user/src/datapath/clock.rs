@@ -2,10 +2,9 @@
 
 use anyhow::{Context as _, Result};
 use aya::{TestRun as _, TestRunOptions, programs::SchedClassifier};
-use nix::{
-    sys::time::TimeSpec,
-    time::{ClockId, clock_getres},
-};
+use nix::time::{ClockId, clock_getres};
+
+use crate::clock::nanoseconds;
 
 /// Octets of the frame into which the program writes: it must not be too short for one.
 const FRAME: usize = 64;
@@ -46,9 +45,4 @@ pub fn tick_ns() -> Result<u64> {
     let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
         .context("cannot ask for the resolution of CLOCK_MONOTONIC_COARSE")?;
     nanoseconds(tick).context("the resolution of CLOCK_MONOTONIC_COARSE is negative")
-}
-
-fn nanoseconds(time: TimeSpec) -> Option<u64> {
-    let (seconds, rest) = (u64::try_from(time.tv_sec()).ok()?, u64::try_from(time.tv_nsec()).ok()?);
-    Some(seconds * 1_000_000_000 + rest)
 }

@@ -76,12 +76,11 @@ fn measure() -> Report {
             tc: time_case(&mut subject, programs::ANSWER, &case),
             xdp: time_case(&mut subject, programs::XDP, &case),
         };
-        let above = |ns: Nanoseconds, empty: Nanoseconds| ns.above(empty);
         Row {
             case: case.name,
             is_answered: case.is_answered,
             ns,
-            above_empty_ns: Both { tc: above(ns.tc, empty.tc), xdp: above(ns.xdp, empty.xdp) },
+            above_empty_ns: Both { tc: ns.tc.above(empty.tc), xdp: ns.xdp.above(empty.xdp) },
             times_reflect: f64::from(ns.tc.least) / f64::from(reflect.least),
         }
     });

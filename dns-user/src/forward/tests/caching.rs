@@ -77,6 +77,13 @@ fn say(query: &[u8], ttl_s: u8, count: u8) -> Vec<u8> {
     response
 }
 
+/// The first record of a response that is too long for a datagram.
+fn say_in_part(query: &[u8]) -> Vec<u8> {
+    let mut part = say(query, 200, 1);
+    part[2] |= TC.to_be_bytes()[0];
+    part
+}
+
 fn servfail(query: &[u8]) -> Vec<u8> {
     [&query[..2], &[0x81, 0x82], &query[4..]].concat()
 }
@@ -124,9 +131,7 @@ async fn part_of_a_response_is_followed_by_the_whole() {
     let rig = Rig::new(&[address], PATIENT);
     let client = rig.spawn(&plain());
     let (query, from) = receive(&upstream).await;
-    let mut part = say(&query, 200, 1);
-    part[2] |= TC.to_be_bytes()[0];
-    upstream.send_to(&part, from).await.unwrap();
+    upstream.send_to(&say_in_part(&query), from).await.unwrap();
     let (mut stream, query) = accept(&listener).await;
     send_message(&mut stream, &say(&query, 200, 2)).await;
     assert_eq!(client.await.unwrap().unwrap().message[7], 2, "records");
@@ -139,9 +144,7 @@ async fn part_of_a_response_is_better_than_none() {
     let rig = Rig::new(&[address], PATIENT);
     let client = rig.spawn(&plain());
     let (query, from) = receive(&upstream).await;
-    let mut part = say(&query, 200, 1);
-    part[2] |= TC.to_be_bytes()[0];
-    upstream.send_to(&part, from).await.unwrap();
+    upstream.send_to(&say_in_part(&query), from).await.unwrap();
     let message = client.await.unwrap().unwrap().message;
     assert_eq!((message[7], message[2] & 2), (1, 2), "a record, and TC");
     assert_eq!(rig.now(&plain()), None, "it is not kept");
