@@ -131,10 +131,8 @@ pub enum Change {
     Put(NameRecords),
     /// The owner name is no longer answered from here.
     Remove(String),
-    /// These are the records of that name and type, whatever they were before.
-    PutAnswer(Answer),
-    /// There are no such records any more, or they are in user space.
-    RemoveAnswer(AnswerKey),
+    /// The records of that name and type may be others than before, or gone.
+    Answer(AnswerKey),
     /// Every name and answer may be another, or gone.
     All,
 }

@@ -7,7 +7,7 @@ use crate::{
     corefile::ClusterSettings,
     index::Index,
     message::{TYPE_CNAME, TYPE_PTR, TYPE_SRV, TYPE_TXT},
-    objects::{ObjectName, Port, ServiceKind},
+    objects::{ObjectName, Port, Service, ServiceKind},
     records::{AnswerKey, owner_name},
 };
 
@@ -18,39 +18,16 @@ pub fn service_questions(
     settings: &ClusterSettings,
     service: &ObjectName,
 ) -> BTreeSet<AnswerKey> {
-    let mut addresses: BTreeSet<IpAddr> = BTreeSet::new();
-    let mut ports: BTreeSet<(String, String)> = BTreeSet::new();
-    let mut add_port = |port: Port<'_>| {
-        if !port.name.is_empty() && !port.protocol.is_empty() {
-            ports.insert((port.name.to_ascii_lowercase(), port.protocol.to_ascii_lowercase()));
-        }
-    };
-    let mut own = None;
-    if let Some(service) = index.service(service) {
-        own = Some(TYPE_SRV);
-        match &service.kind {
-            ServiceKind::ClusterIp(ips) => {
-                addresses.extend(ips.iter());
-                service.ports.iter().for_each(&mut add_port);
-            }
-            ServiceKind::Headless => {
-                let slices = index.slices(&service.name);
-                slices.flat_map(|slice| slice.ports.iter()).for_each(&mut add_port);
-            }
-            ServiceKind::ExternalName(_) => own = Some(TYPE_CNAME),
-        }
-    }
-    addresses.extend(index.slices(service).flat_map(|slice| slice.endpoints.addresses()));
-    let reverse = addresses.into_iter().map(reverse::owner_name);
-    let mut questions: BTreeSet<_> =
-        reverse.map(|name| AnswerKey { name, qtype: TYPE_PTR }).collect();
-    if let (Some(qtype), Some(name)) = (own, owner_name(service, &settings.zone)) {
-        let ports = ports.iter().map(|(port, protocol)| AnswerKey {
-            name: format!("_{port}._{protocol}.{name}"),
-            qtype: TYPE_SRV,
-        });
-        questions.extend(ports);
-        questions.insert(AnswerKey { name, qtype });
+    let mut questions: BTreeSet<_> = addresses(index, service)
+        .map(|ip| AnswerKey { name: reverse::owner_name(ip), qtype: TYPE_PTR })
+        .collect();
+    let existing = index.service(service);
+    if let (Some(existing), Some(name)) = (existing, owner_name(service, &settings.zone)) {
+        questions.extend(
+            port_labels(index, existing)
+                .map(|labels| AnswerKey { name: format!("{labels}.{name}"), qtype: TYPE_SRV }),
+        );
+        questions.insert(AnswerKey { name, qtype: own_type(existing) });
     }
     questions
 }
@@ -63,19 +40,59 @@ pub fn fixed_questions(settings: &ClusterSettings) -> BTreeSet<AnswerKey> {
 
 /// Whether it is a question of [`service_questions`] or [`fixed_questions`].
 pub fn is_question(index: &Index, settings: &ClusterSettings, key: &AnswerKey) -> bool {
-    let is_of = |service: &ObjectName| service_questions(index, settings, service).contains(key);
     if key.qtype == TYPE_PTR {
         let labels: Vec<_> = key.name.split('.').map(str::as_bytes).collect();
-        let Some(ip) = reverse::address(&labels) else { return false };
-        return index.services_by_ip(ip).any(|service| is_of(&service.name))
-            || index.slices_by_ip(ip).any(|slice| is_of(&slice.service_name()));
+        return reverse::address(&labels).is_some_and(|ip| {
+            let is_known = index.services_by_ip(ip).next().is_some()
+                || index.slices_by_ip(ip).next().is_some();
+            is_known && reverse::owner_name(ip) == key.name
+        });
     }
-    let labels = key.name.strip_suffix(&settings.zone).unwrap_or_default();
-    let mut labels = labels.rsplit('.').skip(1);
-    match [labels.next(), labels.next(), labels.next()] {
-        [Some("svc"), Some(namespace), Some(name)] => {
-            is_of(&ObjectName { namespace: namespace.to_owned(), name: name.to_owned() })
+    let below = key.name.strip_suffix(&settings.zone).unwrap_or_default();
+    let mut labels = below.rsplit('.').skip(1);
+    let [Some("svc"), Some(namespace), Some(name)] = [labels.next(), labels.next(), labels.next()]
+    else {
+        return fixed_questions(settings).contains(key);
+    };
+    let service = ObjectName { namespace: namespace.to_owned(), name: name.to_owned() };
+    let Some(existing) = index.service(&service) else { return false };
+    let Some(name) = owner_name(&service, &settings.zone) else { return false };
+    match key.name.strip_suffix(&name) {
+        Some("") => key.qtype == own_type(existing),
+        Some(labels) if key.qtype == TYPE_SRV => {
+            port_labels(index, existing).any(|port| labels.strip_suffix('.') == Some(&port))
         }
-        _ => fixed_questions(settings).contains(key),
+        _ => false,
     }
+}
+
+/// Returns the type of the records that a Service's own name has besides addresses.
+fn own_type(service: &Service) -> u16 {
+    match service.kind {
+        ServiceKind::ClusterIp(_) | ServiceKind::Headless => TYPE_SRV,
+        ServiceKind::ExternalName(_) => TYPE_CNAME,
+    }
+}
+
+/// Returns the addresses of a Service and of its slices, some more than once.
+fn addresses(index: &Index, service: &ObjectName) -> impl Iterator<Item = IpAddr> {
+    let own = match index.service(service).map(|service| &service.kind) {
+        Some(ServiceKind::ClusterIp(ips)) => &**ips,
+        Some(ServiceKind::Headless | ServiceKind::ExternalName(_)) | None => &[],
+    };
+    let slices = index.slices(service);
+    own.iter().copied().chain(slices.flat_map(|slice| slice.endpoints.addresses()))
+}
+
+/// Returns `_PORT._PROTOCOL` of the ports that have records, some more than once.
+fn port_labels<'a>(index: &'a Index, service: &'a Service) -> impl Iterator<Item = String> + 'a {
+    let (own, of_slices) = match service.kind {
+        ServiceKind::ClusterIp(_) => (Some(service.ports.iter()), None),
+        ServiceKind::Headless => (None, Some(index.slices(&service.name))),
+        ServiceKind::ExternalName(_) => (None, None),
+    };
+    let of_slices = of_slices.into_iter().flatten().flat_map(|slice| slice.ports.iter());
+    let ports = own.into_iter().flatten().chain(of_slices);
+    let ports = ports.filter(|port| !port.name.is_empty() && !port.protocol.is_empty());
+    ports.map(|Port { name, protocol, .. }| format!("_{name}._{protocol}").to_ascii_lowercase())
 }

@@ -12,7 +12,10 @@ use dns_ebpf::layout::{
 };
 
 use super::{encode, maps::allow_absent};
-use crate::records::{Answer, AnswerKey};
+use crate::{
+    records::{Answer, AnswerKey},
+    store::Retained,
+};
 
 /// Both maps, written by the store.
 pub struct Answers {
@@ -54,19 +57,43 @@ impl Answers {
 
     /// Installs an answer in the map in which it fits, and nowhere else.
     pub fn put(&mut self, answer: &Answer) -> Result<()> {
-        let generation = self.generation.wrapping_add(1);
-        let small = encode::answer(answer, self.seed, generation);
-        let large = || encode::answer(answer, self.seed, generation);
-        self.generation = generation;
         // The smaller map is asked first, so an answer that moves is there all the while.
-        if let Some((key, value)) = small {
-            self.small.put(key, value)?;
-            self.large.remove(&key)
-        } else if let Some((key, value)) = large() {
-            self.large.put(key, value)?;
-            self.small.remove(&key)
+        match self.encode(answer) {
+            Encoded::Small(key, value) => {
+                if self.small.has(&key, &value)? {
+                    // Nobody reads what may have stayed in the other one.
+                    return Ok(());
+                }
+                self.small.write(key, value)?;
+                self.large.remove(&key)
+            }
+            Encoded::Large(key, value) => {
+                if !self.large.has(&key, &value)? {
+                    self.large.write(key, value)?;
+                }
+                self.small.remove(&key)
+            }
+            Encoded::Nothing => self.remove(&answer.key),
+        }
+    }
+
+    /// Does the same where neither map had anything in it.
+    pub fn put_first(&mut self, answer: &Answer) -> Result<()> {
+        match self.encode(answer) {
+            Encoded::Small(key, value) => self.small.write(key, value),
+            Encoded::Large(key, value) => self.large.write(key, value),
+            Encoded::Nothing => Ok(()),
+        }
+    }
+
+    fn encode(&mut self, answer: &Answer) -> Encoded {
+        self.generation = self.generation.wrapping_add(1);
+        if let Some((key, value)) = encode::answer(answer, self.seed, self.generation) {
+            Encoded::Small(key, value)
+        } else if let Some((key, value)) = encode::answer(answer, self.seed, self.generation) {
+            Encoded::Large(key, value)
         } else {
-            self.remove(&answer.key)
+            Encoded::Nothing
         }
     }
 
@@ -79,9 +106,19 @@ impl Answers {
     }
 
     /// Removes what `keep` refuses, and what no name and type lead to.
-    pub fn retain(&mut self, keep: &dyn Fn(&AnswerKey) -> bool) -> Result<usize> {
-        Ok(self.small.retain(self.seed, keep)? + self.large.retain(self.seed, keep)?)
+    pub fn retain(&mut self, keep: &dyn Fn(&AnswerKey) -> bool) -> Result<Retained> {
+        let small = self.small.retain(self.seed, keep)?;
+        let large = self.large.retain(self.seed, keep)?;
+        Ok(Retained { kept: small.kept + large.kept, removed: small.removed + large.removed })
     }
+}
+
+/// An answer as the value of the map in which it fits.
+enum Encoded {
+    Small(NameKey, Rendered<SMALL>),
+    Large(NameKey, Rendered<LARGE>),
+    /// It fits in neither.
+    Nothing,
 }
 
 impl<const OCTETS: usize> Sized<OCTETS>
@@ -93,19 +130,20 @@ where
         Ok(Self(map))
     }
 
-    /// Writes a value, unless it is there but for its generation.
-    fn put(&mut self, key: NameKey, value: Rendered<OCTETS>) -> Result<()> {
-        match self.0.get(&key, 0) {
-            Ok(Rendered { generation, generation_end, .. }) if generation != generation_end => {}
+    /// Whether a value is there but for its generation.
+    fn has(&self, key: &NameKey, value: &Rendered<OCTETS>) -> Result<bool> {
+        match self.0.get(key, 0) {
             Ok(installed) => {
                 let Rendered { generation, generation_end, .. } = installed;
-                if installed == (Rendered { generation, generation_end, ..value }) {
-                    return Ok(());
-                }
+                Ok(generation == generation_end
+                    && installed == Rendered { generation, generation_end, ..*value })
             }
-            Err(MapError::KeyNotFound) => {}
-            Err(error) => return Err(error).context("cannot read ANSWERS"),
+            Err(MapError::KeyNotFound) => Ok(false),
+            Err(error) => Err(error).context("cannot read ANSWERS"),
         }
+    }
+
+    fn write(&mut self, key: NameKey, value: Rendered<OCTETS>) -> Result<()> {
         self.0.insert(key, value, 0).context("cannot write to ANSWERS (is it full?)")
     }
 
@@ -113,21 +151,23 @@ where
         allow_absent(self.0.remove(key)).context("cannot delete from ANSWERS")
     }
 
-    fn retain(&mut self, seed: Seed, keep: &dyn Fn(&AnswerKey) -> bool) -> Result<usize> {
-        let mut strange = Vec::new();
+    fn retain(&mut self, seed: Seed, keep: &dyn Fn(&AnswerKey) -> bool) -> Result<Retained> {
+        let (mut kept, mut strange) = (0, Vec::new());
         for entry in &self.0 {
             let (key, value) = entry.context("cannot read ANSWERS")?;
-            let kept = stored(&value).is_some_and(|answer| {
+            let is_wanted = stored(&value).is_some_and(|answer| {
                 encode::answer_key(&answer.key, seed) == Some(key) && keep(&answer.key)
             });
-            if !kept {
+            if is_wanted {
+                kept += 1;
+            } else {
                 strange.push(key);
             }
         }
         for key in &strange {
             self.remove(key)?;
         }
-        Ok(strange.len())
+        Ok(Retained { kept, removed: strange.len() })
     }
 }
 

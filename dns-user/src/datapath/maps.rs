@@ -21,7 +21,7 @@ use super::{
 use crate::{
     answers::Family,
     records::{Answer, AnswerKey, ClusterZone, NameRecords},
-    store::AnswerStore,
+    store::{AnswerStore, Retained},
 };
 
 /// NAMES, written by the store.
@@ -64,22 +64,21 @@ impl Names {
         allow_absent(self.map.remove(key)).context("cannot delete from NAMES")
     }
 
-    /// Returns what has to be written for these records; None when it is there
-    /// already, or when the kernel cannot hold the name.
-    fn wanted(&mut self, records: &NameRecords) -> Result<Option<(NameKey, NameEntry)>> {
-        let generation = self.generation.wrapping_add(1);
-        let entry = encode::name_entry(records, self.seed, generation);
-        let Some((key, mut entry)) = entry else { return Ok(None) };
-        if let Some(installed) = self.entry_at(&key)? {
-            (entry.generation, entry.generation_end) =
-                (installed.generation, installed.generation_end);
-            if entry == installed && entry.generation == entry.generation_end {
-                return Ok(None);
-            }
-            (entry.generation, entry.generation_end) = (generation, generation);
-        }
-        self.generation = generation;
-        Ok(Some((key, entry)))
+    /// Returns what is to be there for these records; None when the kernel cannot hold
+    /// the name.
+    fn next_entry(&mut self, records: &NameRecords) -> Option<(NameKey, NameEntry)> {
+        self.generation = self.generation.wrapping_add(1);
+        encode::name_entry(records, self.seed, self.generation)
+    }
+
+    /// Whether an entry is there but for its generation.
+    fn has(&self, key: &NameKey, entry: &NameEntry) -> Result<bool> {
+        let installed = self.entry_at(key)?;
+        Ok(installed.is_some_and(|installed| {
+            let NameEntry { generation, generation_end, .. } = installed;
+            generation == generation_end
+                && installed == NameEntry { generation, generation_end, ..*entry }
+        }))
     }
 
     fn write(&mut self, key: NameKey, entry: NameEntry) -> Result<()> {
@@ -95,20 +94,22 @@ impl Names {
     }
 
     /// Removes what `keep` refuses, and entries that no name leads to.
-    fn retain(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<usize> {
-        let mut strange = Vec::new();
+    fn retain(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<Retained> {
+        let (mut kept, mut strange) = (0, Vec::new());
         for entry in &self.map {
             let (key, entry) = entry.context("cannot read NAMES")?;
             let name = encode::text_to_string(&entry.name);
             // A key that is not the name's own could never be updated.
             if encode::name_key(&name, self.seed) != Some(key) || !keep(&name) {
                 strange.push(key);
+            } else {
+                kept += 1;
             }
         }
         for key in &strange {
             self.remove_key(key)?;
         }
-        Ok(strange.len())
+        Ok(Retained { kept, removed: strange.len() })
     }
 }
 
@@ -192,6 +193,14 @@ impl KernelAnswers {
         Ok(self.zones.get()?.map(|zone| zone.serial))
     }
 
+    fn write(&mut self, key: NameKey, entry: NameEntry) -> Result<()> {
+        self.epoch.begin();
+        let written = self.names.write(key, entry);
+        self.lacks_names |= written.is_err() && self.is_complete;
+        self.end_change();
+        written.with_context(|| format!("the name {}", encode::text_to_string(&entry.name)))
+    }
+
     fn end_change(&self) {
         if !self.lacks_names {
             self.epoch.end();
@@ -201,15 +210,13 @@ impl KernelAnswers {
 
 impl AnswerStore for KernelAnswers {
     fn put(&mut self, records: &NameRecords) -> Result<()> {
-        let Some((key, entry)) = self.names.wanted(records)? else { return Ok(()) };
-        self.epoch.begin();
-        if let Err(reason) = self.names.write(key, entry) {
-            self.lacks_names = self.is_complete;
-            self.end_change();
-            return Err(reason.context(format!("the name {}", records.name)));
-        }
-        self.end_change();
-        Ok(())
+        let Some((key, entry)) = self.names.next_entry(records) else { return Ok(()) };
+        if self.names.has(&key, &entry)? { Ok(()) } else { self.write(key, entry) }
+    }
+
+    fn put_first(&mut self, records: &NameRecords) -> Result<()> {
+        let Some((key, entry)) = self.names.next_entry(records) else { return Ok(()) };
+        self.write(key, entry)
     }
 
     fn remove(&mut self, name: &str) -> Result<()> {
@@ -219,7 +226,7 @@ impl AnswerStore for KernelAnswers {
         removed
     }
 
-    fn retain(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<usize> {
+    fn retain(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<Retained> {
         self.epoch.begin();
         let removed = self.names.retain(keep);
         self.end_change();
@@ -231,11 +238,16 @@ impl AnswerStore for KernelAnswers {
         self.answers.put(answer).with_context(|| format!("records of {name}, type {qtype}"))
     }
 
+    fn put_first_answer(&mut self, answer: &Answer) -> Result<()> {
+        let AnswerKey { name, qtype } = &answer.key;
+        self.answers.put_first(answer).with_context(|| format!("records of {name}, type {qtype}"))
+    }
+
     fn remove_answer(&mut self, key: &AnswerKey) -> Result<()> {
         self.answers.remove(key)
     }
 
-    fn retain_answers(&mut self, keep: &dyn Fn(&AnswerKey) -> bool) -> Result<usize> {
+    fn retain_answers(&mut self, keep: &dyn Fn(&AnswerKey) -> bool) -> Result<Retained> {
         self.answers.retain(keep)
     }
 

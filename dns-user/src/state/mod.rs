@@ -156,7 +156,7 @@ impl State {
             for step in &some {
                 touched_now.extend(cluster.index.touches(step));
             }
-            let before = Part::before(&cluster, &touched_now);
+            let before = Part::of(&cluster, &touched_now);
             let was_sound = decides_addresses(&cluster.index);
             for step in some {
                 cluster.index.apply_step(step);

@@ -41,7 +41,7 @@ fn show(changes: Vec<Change>) -> Vec<String> {
         Change::Zone(_) | Change::All => true,
         Change::Put(records) => is_own(&records.name),
         Change::Remove(name) => is_own(name),
-        Change::PutAnswer(_) | Change::RemoveAnswer(_) => false,
+        Change::Answer(_) => false,
     };
     let show_one = |change| match change {
         Change::Zone(None) => "zone".to_owned(),
@@ -54,21 +54,18 @@ fn show(changes: Vec<Change>) -> Vec<String> {
     changes.into_iter().filter(is_shown).map(show_one).collect()
 }
 
-/// Returns the changes of answers of other types, as text.
-fn show_answers(changes: Vec<Change>) -> Vec<String> {
-    let is_answer = |change: &Change| {
-        matches!(change, Change::PutAnswer(_) | Change::RemoveAnswer(_) | Change::All)
+/// Returns the changes of answers of other types, as text: what is wanted now.
+fn show_answers(state: &State, changes: Vec<Change>) -> Vec<String> {
+    let cluster = state.cluster().read().unwrap();
+    let show_one = |change| match change {
+        Change::Answer(key) => {
+            let sign = if cluster.answer(&key).is_some() { '+' } else { '-' };
+            Some(format!("{sign}{} {}", key.name, key.qtype))
+        }
+        Change::All => Some("all".to_owned()),
+        Change::Zone(_) | Change::Put(_) | Change::Remove(_) => None,
     };
-    let mut shown: Vec<_> = changes
-        .into_iter()
-        .filter(is_answer)
-        .map(|change| match change {
-            Change::PutAnswer(answer) => format!("+{} {}", answer.key.name, answer.key.qtype),
-            Change::RemoveAnswer(key) => format!("-{} {}", key.name, key.qtype),
-            Change::All => "all".to_owned(),
-            other => format!("{other:?}"),
-        })
-        .collect();
+    let mut shown: Vec<_> = changes.into_iter().filter_map(show_one).collect();
     shown.sort();
     shown
 }
@@ -245,26 +242,32 @@ const REVERSE: &str =
 #[test]
 fn answers_of_other_types_follow_the_objects() {
     let mut state = mk_state();
-    let mut apply = |event| show_answers(state.apply(event, 200));
+    let mut apply = |event| {
+        let changes = state.apply(event, 200);
+        show_answers(&state, changes)
+    };
     assert_eq!(apply(Event::Apply(mk_config_map(REVERSE))), ["all"]);
     let own = "web.prod.svc.cluster.local";
-    let changes = apply(Event::Apply(mk_service("prod/web", "10.96.1.1")));
+    let cases = [
+        (Event::Apply(mk_service("prod/web", "10.96.1.1")), "+1.1.96.10.in-addr.arpa 12"),
+        (Event::Apply(mk_slice("prod/web-1", "web", "10.244.0.1")), "+1.0.244.10.in-addr.arpa 12"),
+        // Another name for it, and then one less.
+        (Event::Apply(mk_slice("prod/api-1", "api", "10.244.0.1")), "+1.0.244.10.in-addr.arpa 12"),
+        (Event::Delete(Kind::EndpointSlice, mk_name("prod/web-1")), "+1.0.244.10.in-addr.arpa 12"),
+        (Event::Delete(Kind::EndpointSlice, mk_name("prod/api-1")), "-1.0.244.10.in-addr.arpa 12"),
+        (Event::Apply(mk_service("prod/web", "10.96.1.2")), "-1.1.96.10.in-addr.arpa 12"),
+    ];
+    for (event, expect) in cases {
+        let changes = apply(event);
+        assert!(changes.iter().any(|it| it == expect), "{expect}: {changes:?}");
+    }
+    let changes = apply(Event::Apply(mk_service("prod/web", "10.96.1.3")));
     assert!(changes.contains(&format!("+{own} 33")), "{changes:?}");
-    assert!(changes.contains(&"+1.1.96.10.in-addr.arpa 12".to_owned()), "{changes:?}");
-    let changes = apply(Event::Apply(mk_slice("prod/web-1", "web", "10.244.0.1")));
-    assert_eq!(changes, ["+1.0.244.10.in-addr.arpa 12"]);
-    let changes = apply(Event::Apply(mk_slice("prod/api-1", "api", "10.244.0.1")));
-    assert_eq!(changes, ["+1.0.244.10.in-addr.arpa 12"], "another name for it");
-    let changes = apply(Event::Delete(Kind::EndpointSlice, mk_name("prod/web-1")));
-    assert_eq!(changes, ["+1.0.244.10.in-addr.arpa 12"], "a name less");
-    let changes = apply(Event::Delete(Kind::EndpointSlice, mk_name("prod/api-1")));
-    assert_eq!(changes, ["-1.0.244.10.in-addr.arpa 12"]);
-    let changes = apply(Event::Apply(mk_service("prod/web", "10.96.1.2")));
-    assert!(changes.contains(&"-1.1.96.10.in-addr.arpa 12".to_owned()), "{changes:?}");
-    assert!(changes.contains(&"+2.1.96.10.in-addr.arpa 12".to_owned()), "{changes:?}");
+    assert!(changes.contains(&"+3.1.96.10.in-addr.arpa 12".to_owned()), "{changes:?}");
     let changes = apply(Event::Delete(Kind::Namespace, mk_name("/prod")));
     assert!(changes.contains(&format!("-{own} 33")), "{changes:?}");
-    assert!(!changes.iter().any(|it| it.contains("arpa")), "PTR does not ask for Namespaces");
+    // PTR does not ask for Namespaces.
+    assert!(changes.contains(&"+3.1.96.10.in-addr.arpa 12".to_owned()), "{changes:?}");
 }
 
 /// While a slice cannot be read, any address may have one more name.
@@ -289,8 +292,8 @@ fn a_malformed_slice_leaves_names_of_addresses_open() {
     };
     assert!(is_wanted(&state));
     let changes = state.apply(Event::Apply(Object::Unusable(mark)), 200);
-    assert_eq!((show_answers(changes), is_wanted(&state)), (vec!["all".to_owned()], false));
+    assert_eq!((show_answers(&state, changes), is_wanted(&state)), (vec!["all".to_owned()], false));
     let gone = Event::Delete(Kind::EndpointSlice, mk_name("prod/api-1"));
     let changes = state.apply(gone, 200);
-    assert_eq!((show_answers(changes), is_wanted(&state)), (vec!["all".to_owned()], true));
+    assert_eq!((show_answers(&state, changes), is_wanted(&state)), (vec!["all".to_owned()], true));
 }

@@ -12,21 +12,34 @@ use crate::records::{Answer, AnswerKey, Change, ClusterZone, NameRecords, Wanted
 pub trait AnswerStore {
     /// Installs the records of a name, in place of any older ones.
     fn put(&mut self, records: &NameRecords) -> Result<()>;
+    /// Does the same, and faster, where no names were installed before.
+    fn put_first(&mut self, records: &NameRecords) -> Result<()>;
     /// Removes a name; not an error when it is not there.
     fn remove(&mut self, name: &str) -> Result<()>;
-    /// Removes every name that `keep` refuses; returns how many.
-    fn retain(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<usize>;
+    /// Removes every name that `keep` refuses.
+    fn retain(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<Retained>;
     /// Installs records of one type, in place of any older ones; removes these when
     /// the new ones do not fit.
     fn put_answer(&mut self, answer: &Answer) -> Result<()>;
+    /// Does the same, and faster, where no records of one type were installed before.
+    fn put_first_answer(&mut self, answer: &Answer) -> Result<()>;
     /// Removes records of one type; not an error when there are none.
     fn remove_answer(&mut self, key: &AnswerKey) -> Result<()>;
-    /// Removes all records of one type that `keep` refuses; returns how many times.
-    fn retain_answers(&mut self, keep: &dyn Fn(&AnswerKey) -> bool) -> Result<usize>;
+    /// Removes all records of one type that `keep` refuses.
+    fn retain_answers(&mut self, keep: &dyn Fn(&AnswerKey) -> bool) -> Result<Retained>;
     /// Says whether the zone of all names has that name, whatever else it has.
     fn is_in_zone(&self, zone: &str) -> Result<bool>;
     /// Sets the zone of all names. Without one no name is answered.
     fn set_zone(&mut self, zone: Option<&ClusterZone>) -> Result<()>;
+}
+
+/// How many names, or answers, were kept and removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Retained {
+    /// Those that are still there.
+    pub kept: usize,
+    /// Those that are not.
+    pub removed: usize,
 }
 
 /// The answers that are installed, and those that are owed.
@@ -84,10 +97,9 @@ impl<S: AnswerStore> Store<S> {
     pub fn apply(&mut self, changes: &[Change], wanted: &impl Wanted) {
         for change in changes {
             match change {
-                Change::Put(records) => self.put(records),
+                Change::Put(records) => self.put(records, S::put),
                 Change::Remove(name) => self.remove(name),
-                Change::PutAnswer(answer) => self.put_answer(answer),
-                Change::RemoveAnswer(key) => self.remove_answer(key),
+                Change::Answer(key) => self.change_answer(key, wanted),
                 Change::Zone(zone) => self.set_zone(zone.as_ref()),
                 Change::All => self.change_all(wanted),
             }
@@ -108,16 +120,13 @@ impl<S: AnswerStore> Store<S> {
         let names: Vec<_> = self.failed.iter().take(RETRIES_MAX).cloned().collect();
         for name in names {
             match wanted.name(&name) {
-                Some(records) => self.put(&records),
+                Some(records) => self.put(&records, S::put),
                 None => self.remove(&name),
             }
         }
         let keys: Vec<_> = self.failed_answers.iter().take(RETRIES_MAX).cloned().collect();
         for key in keys {
-            match wanted.answer(&key) {
-                Some(answer) => self.put_answer(&answer),
-                None => self.remove_answer(&key),
-            }
+            self.change_answer(&key, wanted);
         }
         if self.zone_failed {
             self.install_zone();
@@ -139,15 +148,16 @@ impl<S: AnswerStore> Store<S> {
     /// Removes what is not wanted, and then puts what is. Fails when something stayed
     /// that should not.
     fn replace_all(&mut self, wanted: &impl Wanted) -> Result<()> {
-        let removed = self.answers.retain(&|name| wanted.name(name).is_some())?;
-        debug!(removed, "names that are not wanted");
-        let removed = self.answers.retain_answers(&|key| wanted.answer(key).is_some())?;
-        debug!(removed, "answers that are not wanted");
+        let names = self.answers.retain(&|name| wanted.name(name).is_some())?;
+        let answers = self.answers.retain_answers(&|key| wanted.answer(key).is_some())?;
+        debug!(?names, ?answers, "what was there");
         // What could not be removed has been, and the rest comes again.
         self.failed.clear();
         self.failed_answers.clear();
-        wanted.names().for_each(|records| self.put(&records));
-        wanted.answers().for_each(|answer| self.put_answer(&answer));
+        let put = if names.kept == 0 { S::put_first } else { S::put };
+        wanted.names().for_each(|records| self.put(&records, put));
+        let put = if answers.kept == 0 { S::put_first_answer } else { S::put_answer };
+        wanted.answers().for_each(|answer| self.put_answer(&answer, put));
         Ok(())
     }
 
@@ -158,8 +168,8 @@ impl<S: AnswerStore> Store<S> {
         self.failed.len() + self.failed_answers.len() + others.iter().sum::<usize>()
     }
 
-    fn put(&mut self, records: &NameRecords) {
-        if let Err(reason) = self.answers.put(records) {
+    fn put(&mut self, records: &NameRecords, put: fn(&mut S, &NameRecords) -> Result<()>) {
+        if let Err(reason) = put(&mut self.answers, records) {
             if self.failed.is_empty() {
                 let name = &records.name;
                 error!(name, "{reason:#}; it, and more, may be answered in user space");
@@ -183,8 +193,15 @@ impl<S: AnswerStore> Store<S> {
         }
     }
 
-    fn put_answer(&mut self, answer: &Answer) {
-        if let Err(reason) = self.answers.put_answer(answer) {
+    fn change_answer(&mut self, key: &AnswerKey, wanted: &impl Wanted) {
+        match wanted.answer(key) {
+            Some(answer) => self.put_answer(&answer, S::put_answer),
+            None => self.remove_answer(key),
+        }
+    }
+
+    fn put_answer(&mut self, answer: &Answer, put: fn(&mut S, &Answer) -> Result<()>) {
+        if let Err(reason) = put(&mut self.answers, answer) {
             if self.failed_answers.is_empty() {
                 let AnswerKey { name, qtype } = &answer.key;
                 error!(name, qtype, "{reason:#}; it, and more, may be answered in user space");

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use super::{AnswerStore, Store};
+use super::{AnswerStore, Retained, Store};
 use crate::records::{Answer, AnswerKey, Change, ClusterZone, NameKind, NameRecords, Wanted};
 
 /// What is installed: name -> last octet of its address.
@@ -29,6 +29,8 @@ struct Installed {
     is_broken_retain: Rc<Cell<bool>>,
     /// Whether other names are denied.
     is_complete: Rc<Cell<bool>>,
+    /// What the last look over all names, and all answers, left.
+    kept: [usize; 2],
 }
 
 impl AnswerStore for Installed {
@@ -39,18 +41,24 @@ impl AnswerStore for Installed {
         Ok(())
     }
 
+    fn put_first(&mut self, records: &NameRecords) -> Result<()> {
+        assert_eq!(self.kept[0], 0, "there are names");
+        self.put(records)
+    }
+
     fn remove(&mut self, name: &str) -> Result<()> {
         ensure!(!self.is_broken.get(), "broken");
         self.names.borrow_mut().remove(name);
         Ok(())
     }
 
-    fn retain(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<usize> {
+    fn retain(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<Retained> {
         ensure!(!self.is_broken_retain.get(), "broken");
         let mut names = self.names.borrow_mut();
         let before = names.len();
         names.retain(|name, _| keep(name));
-        Ok(before - names.len())
+        self.kept[0] = names.len();
+        Ok(Retained { kept: names.len(), removed: before - names.len() })
     }
 
     fn put_answer(&mut self, answer: &Answer) -> Result<()> {
@@ -59,17 +67,23 @@ impl AnswerStore for Installed {
         Ok(())
     }
 
+    fn put_first_answer(&mut self, answer: &Answer) -> Result<()> {
+        assert_eq!(self.kept[1], 0, "there are answers");
+        self.put_answer(answer)
+    }
+
     fn remove_answer(&mut self, key: &AnswerKey) -> Result<()> {
         ensure!(!self.is_broken.get(), "broken");
         self.answers.borrow_mut().remove(key);
         Ok(())
     }
 
-    fn retain_answers(&mut self, keep: &dyn Fn(&AnswerKey) -> bool) -> Result<usize> {
+    fn retain_answers(&mut self, keep: &dyn Fn(&AnswerKey) -> bool) -> Result<Retained> {
         let mut answers = self.answers.borrow_mut();
         let before = answers.len();
         answers.retain(|key, _| keep(key));
-        Ok(before - answers.len())
+        self.kept[1] = answers.len();
+        Ok(Retained { kept: answers.len(), removed: before - answers.len() })
     }
 
     fn is_in_zone(&self, zone: &str) -> Result<bool> {
@@ -311,7 +325,8 @@ fn answers_are_made_up_for_too() {
     assert!(has(&[("one", 1)]));
     installed.is_full.set(true);
     wanted.answers = vec![answer("one", 2)];
-    apply(&mut store, &[Change::PutAnswer(answer("one", 2))]);
+    let change = [Change::Answer(answer("one", 2).key)];
+    store.apply(&change, &wanted);
     assert!(has(&[]), "rather none than an old one");
     assert_eq!(store.owed(), 1);
     assert!(installed.is_complete.get());
@@ -320,7 +335,7 @@ fn answers_are_made_up_for_too() {
     assert!(has(&[("one", 2)]));
     installed.is_broken.set(true);
     wanted.answers.clear();
-    apply(&mut store, &[Change::RemoveAnswer(answer("one", 2).key)]);
+    store.apply(&change, &wanted);
     assert_eq!(store.owed(), 1);
     installed.is_broken.set(false);
     store.retry(&wanted);

@@ -60,10 +60,10 @@ impl Kernel {
             match change {
                 Change::Put(records) => drop(self.names.insert(records.name.clone(), records)),
                 Change::Remove(name) => drop(self.names.remove(&name)),
-                Change::PutAnswer(answer) => {
-                    self.answers.insert(answer.key.clone(), answer);
-                }
-                Change::RemoveAnswer(key) => drop(self.answers.remove(&key)),
+                Change::Answer(key) => match cluster.answer(&key) {
+                    Some(answer) => drop(self.answers.insert(key, answer)),
+                    None => drop(self.answers.remove(&key)),
+                },
                 Change::All => *self = Self::wanted(cluster),
                 Change::Zone(_) => {}
             }
