@@ -3,6 +3,10 @@
 //! All are asked in turn by one thread, so each is seen as late as the others by one
 //! step at most. What a busy machine adds shows in a second CoreDNS, which differs
 //! from the first by nothing else.
+//!
+//! Of ours the agent is asked in each turn as well as the kernel. Otherwise it sleeps
+//! while both CoreDNS are kept awake by the test, and the test sees how long a process
+//! that sleeps waits for one of two busy CPUs: at the median 0.1 ms more than another.
 
 use std::{
     collections::BTreeSet,
@@ -19,7 +23,7 @@ use harness::{
     feed::{Feed, Write},
     node::{LOCAL_IP, Node},
     objects::{mk_endpoint, mk_endpoint_slice, mk_headless_service, mk_namespace, mk_service},
-    packet::query::{Query, qtype},
+    packet::query::{Edns, Query, qtype},
     wait::wait_until,
 };
 use hickory_proto::op::ResponseCode;
@@ -102,12 +106,21 @@ fn changes(number: u8) -> Vec<Change> {
 fn measure(feed: &Feed, change: Change, servers: &mut [Server<'_>; SERVERS]) -> Sample {
     let Change { write, name, expected } = change;
     let query = Query::new(&name, qtype::A);
-    let is_new = |server: &mut Server<'_>| {
-        let response = server.ask(&query, false).unwrap_or_else(|| panic!("{name}: no answer"));
-        let addresses = response.answers.iter().map(|record| record.data.to_string());
-        addresses.collect::<BTreeSet<_>>() == expected
+    // With an option the agent answers, and without one the kernel.
+    let cookie = Edns { options: vec![(10, vec![7; 8])], ..Edns::default() };
+    let of_agent = query.clone().with_edns(cookie);
+    let mut is_new = |at: usize| {
+        let mut gives_new = |query| {
+            let response = servers[at].ask(query, false);
+            let response = response.unwrap_or_else(|| panic!("{name}: no answer"));
+            let addresses = response.answers.iter().map(|record| record.data.to_string());
+            addresses.collect::<BTreeSet<_>>() == expected
+        };
+        let agent_does = at != OURS || gives_new(&of_agent);
+        gives_new(&query) && agent_does
     };
-    assert!(servers.iter_mut().all(|server| !is_new(server)), "{name}: nothing changes");
+    let is_old = (0..SERVERS).all(|at| !is_new(at));
+    assert!(is_old, "{name}: nothing changes");
     let (responded, seen, step) = std::thread::scope(|scope| {
         let writer = scope.spawn(|| feed.write(vec![write]));
         let (began, mut seen, mut steps) = (Instant::now(), [None; SERVERS], 0);
@@ -115,7 +128,7 @@ fn measure(feed: &Feed, change: Change, servers: &mut [Server<'_>; SERVERS]) -> 
             // Each of them is the first in turn.
             for turn in 0..SERVERS {
                 let at = (steps + turn) % SERVERS;
-                if is_new(&mut servers[at]) && seen[at].is_none() {
+                if is_new(at) && seen[at].is_none() {
                     seen[at] = Some(Instant::now());
                 }
             }
@@ -228,6 +241,9 @@ fn report(samples: &[Sample]) {
     let most = if is_optimised { step.at(50) } else { UNOPTIMISED_US };
     assert!(late.at(50) <= most, "ours is later than CoreDNS: {late}");
     if is_optimised {
-        assert!(last[OURS] <= last[JUDGE].max(last[CONTROL]), "ours is the last too often");
+        // Of three that are equal each is the last by chance; three standard deviations.
+        let by_chance = last[JUDGE].max(last[CONTROL]);
+        let most = by_chance + 3 * by_chance.isqrt().max(1);
+        assert!(last[OURS] <= most, "ours is the last too often: {} > {most}", last[OURS]);
     }
 }
