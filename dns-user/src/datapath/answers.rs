@@ -57,44 +57,40 @@ impl Answers {
 
     /// Installs an answer in the map in which it fits, and nowhere else.
     pub fn put(&mut self, answer: &Answer) -> Result<()> {
+        let generation = self.next_generation();
         // The smaller map is asked first, so an answer that moves is there all the while.
-        match self.encode(answer) {
-            Encoded::Small(key, value) => {
-                if self.small.has(&key, &value)? {
-                    // Nobody reads what may have stayed in the other one.
-                    return Ok(());
-                }
-                self.small.write(key, value)?;
-                self.large.remove(&key)
+        if let Some((key, value)) = encode::answer::<SMALL>(answer, self.seed, generation) {
+            if self.small.has(&key, &value)? {
+                // Nobody reads what may have stayed in the other one.
+                return Ok(());
             }
-            Encoded::Large(key, value) => {
-                if !self.large.has(&key, &value)? {
-                    self.large.write(key, value)?;
-                }
-                self.small.remove(&key)
+            self.small.write(key, value)?;
+            self.large.remove(&key)
+        } else if let Some((key, value)) = encode::answer::<LARGE>(answer, self.seed, generation) {
+            if !self.large.has(&key, &value)? {
+                self.large.write(key, value)?;
             }
-            Encoded::Nothing => self.remove(&answer.key),
+            self.small.remove(&key)
+        } else {
+            self.remove(&answer.key)
         }
     }
 
     /// Does the same where neither map had anything in it.
     pub fn put_first(&mut self, answer: &Answer) -> Result<()> {
-        match self.encode(answer) {
-            Encoded::Small(key, value) => self.small.write(key, value),
-            Encoded::Large(key, value) => self.large.write(key, value),
-            Encoded::Nothing => Ok(()),
+        let generation = self.next_generation();
+        if let Some((key, value)) = encode::answer::<SMALL>(answer, self.seed, generation) {
+            self.small.write(key, value)
+        } else if let Some((key, value)) = encode::answer::<LARGE>(answer, self.seed, generation) {
+            self.large.write(key, value)
+        } else {
+            Ok(())
         }
     }
 
-    fn encode(&mut self, answer: &Answer) -> Encoded {
+    fn next_generation(&mut self) -> u32 {
         self.generation = self.generation.wrapping_add(1);
-        if let Some((key, value)) = encode::answer(answer, self.seed, self.generation) {
-            Encoded::Small(key, value)
-        } else if let Some((key, value)) = encode::answer(answer, self.seed, self.generation) {
-            Encoded::Large(key, value)
-        } else {
-            Encoded::Nothing
-        }
+        self.generation
     }
 
     /// Removes an answer; not an error when it is not there.
@@ -111,14 +107,6 @@ impl Answers {
         let large = self.large.retain(self.seed, keep)?;
         Ok(Retained { kept: small.kept + large.kept, removed: small.removed + large.removed })
     }
-}
-
-/// An answer as the value of the map in which it fits.
-enum Encoded {
-    Small(NameKey, Rendered<SMALL>),
-    Large(NameKey, Rendered<LARGE>),
-    /// It fits in neither.
-    Nothing,
 }
 
 impl<const OCTETS: usize> Sized<OCTETS>

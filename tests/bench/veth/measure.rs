@@ -14,7 +14,7 @@ use nix::sys::{
 
 use super::{
     probe::{Latencies, Percentiles, probe},
-    servers::{Kind, Server, hits, mostly_hits},
+    servers::{Server, hits, mostly_hits},
 };
 use crate::machine;
 
@@ -53,9 +53,17 @@ pub(super) struct Run {
     pub(super) at_rate: AtRate,
     /// At a share of `by_two`.
     pub(super) at_most: Percentiles,
-    /// Nanoseconds that the program took for a packet, in place.
-    pub(super) program_ns: Option<f64>,
+    pub(super) program: Option<ProgramTimes>,
     pub(super) lost: u64,
+}
+
+/// Nanoseconds that the program took for a packet, in place.
+#[derive(Clone, Copy)]
+pub(super) struct ProgramTimes {
+    /// At the fixed rate, between two queries of which the CPU does other work.
+    pub(super) at_rate: f64,
+    /// With as many queries as two threads send.
+    pub(super) at_most: f64,
 }
 
 /// At the fixed rate, in microseconds; CPU times for each query.
@@ -91,10 +99,7 @@ pub(super) fn measure(server: &mut Server<'_>, pod: &Pod, plan: &Plan) -> Run {
     let mostly_hits = server.kind.is_real().then(|| ask(&plan.mostly_hits, 2).queries_per_s);
     let alone = probe(pod, span, None);
     let (at_rate, while_at_rate) = at_rate(server, pod, plan);
-    let (program_ns, while_program) = match server.kind {
-        Kind::Reflect | Kind::Nodedns => program_ns(server, pod, plan),
-        _ => (None, 0),
-    };
+    let (program, while_program) = program_times(server, pod, plan);
     let rate = (two.queries_per_s * MOST) as u64;
     let (at_most, report) = under_load(pod, plan, rate);
     lost += alone.lost + while_at_rate + while_program + at_most.lost + report.lost;
@@ -105,7 +110,7 @@ pub(super) fn measure(server: &mut Server<'_>, pod: &Pod, plan: &Plan) -> Run {
         alone: alone.us,
         at_rate,
         at_most: at_most.us,
-        program_ns,
+        program,
         lost,
     }
 }
@@ -148,17 +153,24 @@ fn of_children() -> Duration {
     Duration::from_micros(us.cast_unsigned())
 }
 
-/// Returns what the program takes in place, and the lost queries. Keeping the
-/// statistics costs time itself, so this is a measurement of its own.
-fn program_ns(server: &mut Server<'_>, pod: &Pod, plan: &Plan) -> (Option<f64>, u64) {
-    let statistics = enable_stats(Stats::RunTime).expect("statistics of programs");
-    let before = server.program().map(|program| (program.run_time(), program.run_count()));
-    let (latencies, report) = under_load(pod, plan, plan.queries_per_s);
-    let after = server.program().map(|program| (program.run_time(), program.run_count()));
-    drop(statistics);
-    let ns = before.zip(after).and_then(|(before, after)| {
+/// Returns what a server's program takes in place, if it has one, and the lost
+/// queries. Keeping the statistics costs time itself, so these are measurements of
+/// their own.
+fn program_times(server: &mut Server<'_>, pod: &Pod, plan: &Plan) -> (Option<ProgramTimes>, u64) {
+    let mut lost = 0;
+    let mut time = |queries_per_s| {
+        let mut totals =
+            || server.program().map(|program| (program.run_time(), program.run_count()));
+        let before = totals()?;
+        let load =
+            Load { threads: 2, clients: CLIENTS, queries_per_s, ..Load::for_seconds(plan.seconds) };
+        lost += Dnsperf::start_load(pod, LOCAL_IP.into(), &plan.hits, load).finish().lost;
+        let after = totals()?;
         let (time, runs) = (after.0.saturating_sub(before.0), after.1 - before.1);
         (runs > 0).then(|| time.as_nanos() as f64 / runs as f64)
-    });
-    (ns, report.lost + latencies.lost)
+    };
+    let statistics = enable_stats(Stats::RunTime).expect("statistics of programs");
+    let times = time(Some(plan.queries_per_s)).zip(time(None));
+    drop(statistics);
+    (times.map(|(at_rate, at_most)| ProgramTimes { at_rate, at_most }), lost)
 }

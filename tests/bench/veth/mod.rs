@@ -67,7 +67,8 @@ struct Row {
     processes_cpu_us: Figure,
     processes_cpu_above_reflect_us: Figure,
     server_cpu_us: Figure,
-    program_ns: Option<Figure>,
+    program_at_rate_ns: Option<Figure>,
+    program_at_most_ns: Option<Figure>,
 }
 
 #[derive(Serialize)]
@@ -139,7 +140,8 @@ fn row(kind: Kind, runs: &[Run], reflect: &[Run], by_two: (f64, f64)) -> Row {
         processes_cpu_us: figure(|run| run.at_rate.processes_us),
         processes_cpu_above_reflect_us: above(|run| run.at_rate.processes_us),
         server_cpu_us: figure(|run| run.at_rate.server_us),
-        program_ns: some(|run| run.program_ns),
+        program_at_rate_ns: some(|run| run.program.map(|times| times.at_rate)),
+        program_at_most_ns: some(|run| run.program.map(|times| times.at_most)),
     }
 }
 
@@ -205,7 +207,8 @@ impl fmt::Display for Report {
                 format!("{:.2}", row.processes_cpu_us),
                 format!("{:+.2}", row.processes_cpu_above_reflect_us.median),
                 format!("{:.2}", row.server_cpu_us),
-                maybe(&row.program_ns),
+                maybe(&row.program_at_rate_ns),
+                maybe(&row.program_at_most_ns),
             ]
         });
         let columns = [
@@ -217,6 +220,7 @@ impl fmt::Display for Report {
             "above reflect",
             "server",
             "BPF program, ns",
+            "with -T 2",
         ];
         write!(f, "\n{}", report::table(columns, cpu.collect()))
     }

@@ -29,6 +29,8 @@ use crate::{
     test_run::{options, subject},
 };
 
+/// The number of `lo` in each network namespace.
+const LOOPBACK: u32 = 1;
 /// Where queries go.
 pub(super) const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(LOCAL_IP), 53);
 /// Answers for names outside the cluster, as fast as a socket can.
@@ -157,7 +159,7 @@ impl<'place> Server<'place> {
         }
     }
 
-    /// Returns the attached program, with its statistics.
+    /// Returns the program on the pod's link, with its statistics.
     pub(super) fn program(&mut self) -> Option<ProgramInfo> {
         match &mut self.running {
             Running::Reflect { loaded, .. } => {
@@ -165,7 +167,8 @@ impl<'place> Server<'place> {
             }
             Running::Agent(agent) if self.kind == Kind::Nodedns => {
                 let pins = agent.pins();
-                let ifindex = *pins.pinned_links().ok()?.first()?;
+                let mut links = pins.pinned_links().ok()?.into_iter();
+                let ifindex = links.find(|ifindex| *ifindex != LOOPBACK)?;
                 let link = FdLink::from(PinnedLink::from_pin(pins.link(ifindex)).ok()?);
                 let id = link.info().ok()?.program_id();
                 loaded_programs().filter_map(Result::ok).find(|program| program.id() == id)
