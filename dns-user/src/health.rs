@@ -21,6 +21,17 @@ pub enum DatapathState {
     Off,
 }
 
+/// How many links the programs are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Links {
+    /// Those that carry one.
+    pub attached: usize,
+    /// Those on which the kernel refuses one.
+    pub failed: usize,
+    /// How often one was taken off a link and put back.
+    pub restored: u64,
+}
+
 /// Where queries stand that no agent answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FallThroughState {
@@ -50,6 +61,7 @@ struct State {
     synced: bool,
     sockets_open: bool,
     datapath: DatapathState,
+    links: Links,
     lease_renewed_at: Option<Instant>,
     /// Another agent has what is pinned: one that this one is to follow, or that follows
     /// it.
@@ -92,6 +104,7 @@ impl Health {
                 synced: false,
                 sockets_open: false,
                 datapath: DatapathState::Pending,
+                links: Links::default(),
                 lease_renewed_at: None,
                 stands_by: false,
                 pipeline_due_at: Instant::now() + LONG_WORK,
@@ -120,6 +133,22 @@ impl Health {
     /// Notes where the datapath stands.
     pub fn set_datapath(&self, datapath: DatapathState) {
         self.state().datapath = datapath;
+    }
+
+    /// Notes how many links carry a program, and how many ought to.
+    pub fn set_links(&self, attached: usize, failed: usize) {
+        let links = &mut self.state().links;
+        (links.attached, links.failed) = (attached, failed);
+    }
+
+    /// Notes that a program had to be put back on its link.
+    pub fn count_restored_program(&self) {
+        self.state().links.restored += 1;
+    }
+
+    /// Returns how many links the programs are for.
+    pub fn links(&self) -> Links {
+        self.state().links
     }
 
     /// Notes whether another agent has what is pinned, and keeps its answers up to date:

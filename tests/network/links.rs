@@ -21,10 +21,11 @@ use serde_json::json;
 
 use crate::rig::{SERVER, SOON, hooks, once, rig};
 
-/// Index of `lo` in every network namespace.
-const LOOPBACK: u32 = 1;
+/// Index of `lo`, which is the first link of every namespace.
+pub const LOOPBACK: u32 = 1;
 
-fn ifindex(node: &Node, link: &str) -> u32 {
+#[track_caller]
+pub fn ifindex(node: &Node, link: &str) -> u32 {
     node.namespace().run(|| if_nametoindex(link)).expect("a link of the node")
 }
 
@@ -36,18 +37,20 @@ fn is_pinned(agent: &Agent<'_>, ifindex: u32) -> bool {
     agent.pins().pinned_links().unwrap().contains(&ifindex)
 }
 
-/// Asks from `pod` and says whether the kernel answered.
+/// Asks from a pod or from the node and says whether the kernel answered.
 #[track_caller]
-fn is_answered_by_kernel(agent: &Agent<'_>, pod: &Pod) -> bool {
+pub fn is_answered_by_kernel(agent: &Agent<'_>, client: &Namespace) -> bool {
     let query = Query::new("web.shop.svc.cluster.local", qtype::A);
-    let (response, counted) = agent.counted(|| ask(pod.namespace(), SERVER, &query));
+    let (response, counted) = agent.counted(|| ask(client, SERVER, &query));
     assert_eq!(response.answers(), ["10.96.1.1"], "whoever answers is right");
     counted == once(&[Outcome::AnswerA])
 }
 
 #[track_caller]
 fn wait_for_kernel(agent: &Agent<'_>, pod: &Pod) {
-    wait_until("the kernel answers the pod", SOON, || is_answered_by_kernel(agent, pod));
+    wait_until("the kernel answers the pod", SOON, || {
+        is_answered_by_kernel(agent, pod.namespace())
+    });
 }
 
 /// Returns the time from the appearance of a link to that of its pin, without
@@ -80,7 +83,7 @@ fn a_new_pod_is_answered_and_an_old_one_forgotten() {
     let time = time.unwrap_or_else(|| panic!("not attached to: {}", agent.process().tail()));
     println!("from a link's appearance to its pinned program: {} us", time.as_micros());
     let index = ifindex(&rig.node, pod.host_link());
-    assert!(is_answered_by_kernel(&agent, &pod), "{}", agent.process().tail());
+    assert!(is_answered_by_kernel(&agent, pod.namespace()), "{}", agent.process().tail());
     let first = ifindex(&rig.node, rig.pod.host_link());
     let mut links = vec![LOOPBACK, first, index];
     links.sort_unstable();
@@ -88,7 +91,7 @@ fn a_new_pod_is_answered_and_an_old_one_forgotten() {
 
     drop(pod);
     wait_until("the link's pin is gone", SOON, || !is_pinned(&agent, index));
-    assert!(is_answered_by_kernel(&agent, &rig.pod), "the other pod is still answered");
+    assert!(is_answered_by_kernel(&agent, rig.pod.namespace()), "the other pod is still answered");
 }
 
 #[test]
@@ -124,7 +127,7 @@ fn an_ifindex_is_used_again_while_no_agent_runs() {
     agent.restart();
     wait_for_kernel(&agent, &pod);
     wait_until("the dead link's pin is gone", SOON, || !is_pinned(&agent, 4712));
-    assert!(is_answered_by_kernel(&agent, &rig.pod));
+    assert!(is_answered_by_kernel(&agent, rig.pod.namespace()));
 }
 
 #[test]
@@ -229,7 +232,7 @@ fn a_renamed_link_stays_attached() {
         rig.pod.host_link(),
         rig.pod.address()
     ));
-    assert!(is_answered_by_kernel(&agent, &rig.pod));
+    assert!(is_answered_by_kernel(&agent, rig.pod.namespace()));
     // Another link may take the name.
     let link = rig.pod.host_link();
     rig.node.namespace().ip(&format!("link add {link} type veth peer name unused"));
@@ -237,7 +240,7 @@ fn a_renamed_link_stays_attached() {
     wait_for_kernel(&agent, &late);
     assert!(!is_pinned(&agent, ifindex(&rig.node, link)), "a pair inside the node");
     agent.restart();
-    assert!(is_answered_by_kernel(&agent, &rig.pod), "{}", agent.process().tail());
+    assert!(is_answered_by_kernel(&agent, rig.pod.namespace()), "{}", agent.process().tail());
     assert!(is_pinned(&agent, index));
 }
 

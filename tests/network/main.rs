@@ -33,4 +33,5 @@ mod raw;
 mod reported;
 mod resolvers;
 mod rig;
+mod taken_off;
 mod takeover;

@@ -11,7 +11,7 @@ use std::{
 use harness::{
     agent::Agent,
     http::{self, Response},
-    kernel::{self, Need, require},
+    kernel::{Need, require},
     node::LOCAL_IP,
     process::run_ok,
     tools,
@@ -21,30 +21,28 @@ use nix::sys::signal::Signal;
 
 use crate::rig::{Rig, SOON, rig};
 
-/// Index of `lo`, which is the first link of every namespace.
-const LOOPBACK: u32 = 1;
 const A_SECOND: Duration = Duration::from_secs(1);
 /// How long `/health` may take: one that does not answer reports, too.
 const PATIENCE: Duration = Duration::from_millis(300);
 const IN_PLACE: [&str; 2] = ["nodedns_local_addresses_in_place", "nodedns_nftables_in_place"];
 
 /// Returns what the agent says at the local address, if it can be asked there.
-fn get(rig: &Rig, port: u16, path: &str) -> Option<Response> {
+pub fn get(rig: &Rig, port: u16, path: &str) -> Option<Response> {
     let address = SocketAddr::new(LOCAL_IP.into(), port);
     http::get(rig.node.namespace(), address, path, PATIENCE).ok()
 }
 
-fn is_healthy(rig: &Rig) -> bool {
+pub fn is_healthy(rig: &Rig) -> bool {
     get(rig, 9254, "/health").is_some_and(|response| response.status == 200)
 }
 
-fn metric(rig: &Rig, name: &str) -> Option<f64> {
+pub fn metric(rig: &Rig, name: &str) -> Option<f64> {
     http::parse_metrics(&get(rig, 9253, "/metrics")?.body).get(name).copied()
 }
 
 /// Waits for something that is to become so within a second.
 #[track_caller]
-fn within_a_second(what: &str, mut condition: impl FnMut() -> bool) {
+pub fn within_a_second(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     let held = poll_until(SOON, &mut condition);
     let after = start.elapsed();
@@ -54,6 +52,14 @@ fn within_a_second(what: &str, mut condition: impl FnMut() -> bool) {
     let limit = A_SECOND + 2 * looked_at.elapsed();
     println!("{what}: after {} ms", after.as_millis());
     assert!(held && after < limit, "{what}: after {after:?}, and not within {limit:?}");
+}
+
+/// Waits until the agent has asked itself everything that it asks.
+#[track_caller]
+pub fn until_it_has_asked_itself(rig: &Rig) {
+    let asked = || metric(rig, "coredns_health_request_duration_seconds_count").unwrap_or(0.0);
+    let before = asked();
+    assert!(poll_until(SOON, || asked() > before + 10.0), "it asks itself");
 }
 
 fn is_alive(agent: &Agent<'_>) -> bool {
@@ -175,24 +181,9 @@ fn what_cannot_be_put_back_is_reported() {
 
 /// The agent asks the programs, too; what it asks itself is not counted there.
 #[test]
-fn a_program_that_is_taken_off_is_reported() {
-    let Some(rig) = rig("taken-off", &["bpftool"]) else { return };
+fn what_the_agent_asks_itself_is_not_traffic() {
+    let Some(rig) = rig("itself", &[]) else { return };
     let agent = rig.start(&[]);
-    let asked = || metric(&rig, "coredns_health_request_duration_seconds_count").unwrap_or(0.0);
-    let ((), counted) = agent.counted(|| {
-        let before = asked();
-        assert!(poll_until(SOON, || asked() > before + 10.0), "it asks itself");
-    });
+    let ((), counted) = agent.counted(|| until_it_has_asked_itself(&rig));
     assert_eq!(counted, HashMap::new());
-    within_a_second("all is well", || is_healthy(&rig));
-    if !kernel::features().tcx {
-        println!("this kernel has no tcx: a filter has no link that could be detached");
-        return;
-    }
-    let mut detach = rig.node.command(tools::expect("bpftool"));
-    run_ok(detach.args(["link", "detach", "pinned"]).arg(agent.pins().link(LOOPBACK)));
-    within_a_second("the program on lo: reported", || {
-        let response = get(&rig, 9254, "/health");
-        response.is_some_and(|it| it.status == 503 && it.body.contains("the programs have not"))
-    });
 }

@@ -12,7 +12,8 @@ use anyhow::{Context as _, Result};
 use tokio::{
     select,
     sync::{mpsc, watch},
-    time::interval,
+    task::yield_now,
+    time::{MissedTickBehavior, interval},
     try_join,
 };
 use tracing::{debug, info, warn};
@@ -22,11 +23,13 @@ use super::{
     interfaces::Interfaces,
     links::{self, Link, LinkEvent},
     lock::PinLock,
+    mode::Hook,
 };
 use crate::health::{DatapathState, Health};
 
-/// How often an interface is tried again that could not be attached to.
-const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// How often links are looked at: whether the kernel still has a program where it
+/// was put, of which it gives no notice, and those again that it refused.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Events of links that wait; the watch waits when it is full.
 const EVENTS_MAX: usize = 1024;
 
@@ -40,8 +43,9 @@ pub async fn keep(
 ) -> Result<()> {
     is_filled.wait_for(|filled| *filled).await.context("the pipeline ended")?;
     let (events, received) = mpsc::channel(EVENTS_MAX);
+    let watched = links::watch(interfaces, attachments.programs.use_filters(), events);
     let applied = apply_all(attachments, received, health);
-    try_join!(links::watch(interfaces, events), applied).map(|((), _)| ())
+    try_join!(watched, applied).map(|((), _)| ())
 }
 
 async fn apply_all(
@@ -49,13 +53,14 @@ async fn apply_all(
     mut events: mpsc::Receiver<LinkEvent>,
     health: Arc<Health>,
 ) -> Result<Infallible> {
-    let mut retries = interval(RETRY_EVERY);
+    let mut looks = interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         select! {
             event = events.recv() => {
                 let event = event.context("the watch of links ended")?;
                 let is_listed = matches!(event, LinkEvent::Listed(_));
-                if let Err(reason) = attachments.apply(event) {
+                if let Err(reason) = attachments.apply(event, &health) {
                     // A pod's link may be gone before its event was read.
                     warn!("{reason:#}");
                 }
@@ -63,20 +68,36 @@ async fn apply_all(
                     health.set_datapath(DatapathState::Attached);
                 }
             }
-            _ = retries.tick() => if let Err(reason) = attachments.retry() {
-                // Said loudly when it failed for the first time.
-                debug!("{reason:#}");
+            _ = looks.tick() => {
+                if let Err(reason) = attachments.retry() {
+                    // Said loudly when it failed for the first time.
+                    debug!("{reason:#}");
+                }
+                for ifindex in attachments.carriers_without_notice() {
+                    if let Err(reason) = attachments.look_at(ifindex, &health) {
+                        warn!("{reason:#}");
+                    }
+                    // Each look waits for the kernel's lock of all links.
+                    yield_now().await;
+                }
             }
         }
+        health.set_links(attachments.attached.len(), attachments.failed.len());
     }
+}
+
+/// A link that carries a program.
+struct Carrier {
+    link: Link,
+    hook: Hook,
 }
 
 /// The interfaces that carry a program.
 pub struct Attachments {
     programs: Programs,
     _lock: PinLock,
-    /// ifindex -> link.
-    attached: BTreeMap<u32, Link>,
+    /// By ifindex.
+    attached: BTreeMap<u32, Carrier>,
     /// The same for those that could not be attached to.
     failed: BTreeMap<u32, Link>,
 }
@@ -89,15 +110,15 @@ impl Attachments {
 
     /// Puts a program on an interface. Twice is once; a new name changes nothing.
     fn attach(&mut self, ifindex: u32, link: Link) -> Result<()> {
-        if let Some(attached) = self.attached.get_mut(&ifindex) {
-            attached.name = link.name;
+        if let Some(carrier) = self.attached.get_mut(&ifindex) {
+            carrier.link.name = link.name;
             return Ok(());
         }
         match self.programs.put_on(ifindex, link.kind) {
             Ok((hook, how)) => {
                 info!(ifindex, name = link.name, ?hook, ?how, "answering on this link");
                 self.failed.remove(&ifindex);
-                self.attached.insert(ifindex, link);
+                self.attached.insert(ifindex, Carrier { link, hook });
                 Ok(())
             }
             Err(reason) => {
@@ -111,7 +132,7 @@ impl Attachments {
     /// Forgets an interface that is gone, or that is not to carry a program.
     fn forget(&mut self, ifindex: u32) -> Result<()> {
         self.failed.remove(&ifindex);
-        if let Some(link) = self.attached.remove(&ifindex) {
+        if let Some(Carrier { link, .. }) = self.attached.remove(&ifindex) {
             debug!(ifindex, name = link.name, "the link is gone");
         }
         self.programs.remove_from(ifindex)
@@ -124,11 +145,41 @@ impl Attachments {
         results.fold(Ok(()), Result::and)
     }
 
+    /// Returns the interfaces whose program may be taken off without an event.
+    fn carriers_without_notice(&self) -> Vec<u32> {
+        let carriers = self.attached.iter().filter(|(_, carrier)| carrier.hook != Hook::Clsact);
+        carriers.map(|(ifindex, _)| *ifindex).collect()
+    }
+
+    /// Puts a program back that something on this node took off its link.
+    fn look_at(&mut self, ifindex: u32, health: &Health) -> Result<()> {
+        let Some(Carrier { link, hook }) = self.attached.get_mut(&ifindex) else { return Ok(()) };
+        match self.programs.put_back(*hook, ifindex, link.kind) {
+            Ok(None) => Ok(()),
+            Ok(Some(now)) => {
+                health.count_restored_program();
+                let name = &link.name;
+                warn!(ifindex, name, hook = ?now, "something took the program off this link; it is back");
+                *hook = now;
+                Ok(())
+            }
+            Err(reason) => {
+                let message = format!(
+                    "something took the program off {} ({ifindex}), and it cannot be put back",
+                    link.name
+                );
+                self.failed.extend(self.attached.remove(&ifindex).map(|it| (ifindex, it.link)));
+                Err(reason.context(message))
+            }
+        }
+    }
+
     /// Does what an event of a link asks for.
-    fn apply(&mut self, event: LinkEvent) -> Result<()> {
+    fn apply(&mut self, event: LinkEvent, health: &Health) -> Result<()> {
         match event {
             LinkEvent::Present { ifindex, link } => self.attach(ifindex, link),
             LinkEvent::Absent { ifindex } => self.forget(ifindex),
+            LinkEvent::FiltersRemoved { ifindex } => self.look_at(ifindex, health),
             LinkEvent::Listed(present) => self.retain(&present),
             LinkEvent::EventsLost => {
                 // Any of them may be gone, and its index used by another.

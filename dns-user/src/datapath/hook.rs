@@ -50,6 +50,11 @@ impl Programs {
         &self.pins
     }
 
+    /// Says whether any of them may be a filter.
+    pub fn use_filters(&self) -> bool {
+        self.mode.tc == Hook::Clsact
+    }
+
     /// Puts the program for its kind on a link, first in the chain; swaps it in
     /// atomically where an earlier one is. Tries the hooks of the mode in their
     /// order, and then removes what is left at others.
@@ -73,6 +78,25 @@ impl Programs {
             }
         }
         bail!("no program is for a link of this kind")
+    }
+
+    /// Puts a program back that something took off `hook` of a link, and says where
+    /// it is now. None when it is still there, or when the link is gone, too.
+    ///
+    /// The pin does not tell: a link that is detached stays pinned.
+    pub fn put_back(&mut self, hook: Hook, ifindex: u32, kind: LinkKind) -> Result<Option<Hook>> {
+        let put = match self.put_at(hook, ifindex, kind) {
+            Ok(Attached::Replaced) => return Ok(None),
+            Ok(Attached::New) => Ok(Some(hook)),
+            // Another program may be there by now.
+            Err(_) => self.put_on(ifindex, kind).map(|(hook, _)| Some(hook)),
+        };
+        match put {
+            Err(_) if !is_there(ifindex) => Ok(None),
+            // Nothing is behind it any more.
+            Err(reason) => self.remove_from(ifindex).and(Err(reason)),
+            done => done,
+        }
     }
 
     /// Removes ours from a link, which may be gone.
@@ -196,4 +220,10 @@ fn by_name<T>(ifindex: u32, work: impl FnOnce(&str) -> T) -> Result<T> {
     let done = work(name);
     ensure!(is_still(), "the link was renamed meanwhile");
     Ok(done)
+}
+
+/// Says whether this namespace has a link of that index.
+fn is_there(ifindex: u32) -> bool {
+    // nix 0.31 gives the empty name where there is none.
+    if_indextoname(ifindex).is_ok_and(|name| !name.is_empty())
 }

@@ -41,6 +41,11 @@ pub enum LinkEvent {
         /// Its index.
         ifindex: u32,
     },
+    /// Filters were removed from the interface with that index, ours perhaps among them.
+    FiltersRemoved {
+        /// Its index.
+        ifindex: u32,
+    },
     /// All interfaces that are to carry one have been named as present.
     Listed(BTreeSet<u32>),
     /// What was said so far may not hold any more; all is said again.
@@ -48,9 +53,16 @@ pub enum LinkEvent {
 }
 
 /// Sends the interfaces that are there and all later changes, until the
-/// receiver is gone or netlink fails.
-pub async fn watch(interfaces: Interfaces, events: Sender<LinkEvent>) -> Result<()> {
-    while let Ended::EventsLost = list_and_follow(&interfaces, &events).await? {
+/// receiver is gone or netlink fails. Filters only where they are used: other
+/// programs may change many.
+pub async fn watch(
+    interfaces: Interfaces,
+    uses_filters: bool,
+    events: Sender<LinkEvent>,
+) -> Result<()> {
+    let groups = [MulticastGroup::Link, MulticastGroup::Tc];
+    let groups = if uses_filters { &groups[..] } else { &groups[..1] };
+    while let Ended::EventsLost = list_and_follow(&interfaces, groups, &events).await? {
         warn!("the kernel had to drop events of links; listing them anew");
         if events.send(LinkEvent::EventsLost).await.is_err() {
             break;
@@ -69,9 +81,13 @@ enum Ended {
 
 /// Changes are subscribed to before the list is taken, so none is missed. Lost
 /// events want another socket: what its buffer still holds is older than a list.
-async fn list_and_follow(interfaces: &Interfaces, events: &Sender<LinkEvent>) -> Result<Ended> {
-    let (connection, handle, mut messages) = new_multicast_connection(&[MulticastGroup::Link])
-        .context("cannot open a netlink socket")?;
+async fn list_and_follow(
+    interfaces: &Interfaces,
+    groups: &[MulticastGroup],
+    events: &Sender<LinkEvent>,
+) -> Result<Ended> {
+    let (connection, handle, mut messages) =
+        new_multicast_connection(groups).context("cannot open a netlink socket")?;
     let connection = tokio::spawn(connection);
     let result = async {
         let mut listed = BTreeSet::new();
@@ -125,6 +141,14 @@ fn event(
         }
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
             Some(LinkEvent::Absent { ifindex: link.header.index })
+        }
+        // With its qdisc a filter goes without a word of its own.
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::DelTrafficFilter(of_link)
+            | RouteNetlinkMessage::DelQueueDiscipline(of_link),
+        ) => {
+            let ifindex = of_link.header.index.try_into().ok()?;
+            Some(LinkEvent::FiltersRemoved { ifindex })
         }
         _ => None,
     }

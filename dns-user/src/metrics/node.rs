@@ -1,4 +1,4 @@
-//! The agent's place on the node: addresses, and queries that no agent answers.
+//! The agent's place on the node: addresses, links, and queries that no agent answers.
 
 use std::time::Duration;
 
@@ -11,13 +11,16 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::health::{FallThroughState, Health};
+use crate::health::{FallThroughState, Health, Links};
 
 /// What is read from [`Health`] at each scrape.
 #[derive(Debug, Default)]
 pub(super) struct NodeMetrics {
     addresses_in_place: Gauge,
     addresses_restored: Counter,
+    links_attached: Gauge,
+    links_failed: Gauge,
+    programs_restored: Counter,
     table_in_place: Gauge,
     tables_restored: Counter,
     flows: Counter,
@@ -35,6 +38,21 @@ impl NodeMetrics {
             "nodedns_local_addresses_restored",
             "How often the local addresses had to be put back",
             metrics.addresses_restored.clone(),
+        );
+        registry.register(
+            "nodedns_links_attached",
+            "Links that carry a program",
+            metrics.links_attached.clone(),
+        );
+        registry.register(
+            "nodedns_links_failed",
+            "Links that ought to carry a program, which the kernel refuses; the agent's log says why",
+            metrics.links_failed.clone(),
+        );
+        registry.register(
+            "nodedns_programs_restored",
+            "How often a program had to be put back that something took off its link",
+            metrics.programs_restored.clone(),
         );
         registry.register(
             "nodedns_nftables_in_place",
@@ -58,7 +76,11 @@ impl NodeMetrics {
         let is_in_place = matches!(health.fall_through(), FallThroughState::InPlace { .. });
         self.addresses_in_place.set(health.address_trouble().is_none().into());
         self.table_in_place.set(is_in_place.into());
+        let Links { attached, failed, restored } = health.links();
+        self.links_attached.set(attached.try_into().unwrap_or(i64::MAX));
+        self.links_failed.set(failed.try_into().unwrap_or(i64::MAX));
         let totals = [
+            (&self.programs_restored, restored),
             (&self.addresses_restored, health.addresses_restored()),
             (&self.tables_restored, health.tables_restored()),
             (&self.flows, health.flows()),
