@@ -68,6 +68,8 @@ struct State {
     stands_by: bool,
     /// Until when the pipeline is to show the next sign of life.
     pipeline_due_at: Instant,
+    /// When the pipeline last took in a change of the objects.
+    changed_at: Option<Instant>,
     /// Names whose last change the kernel has not taken.
     names_owed: usize,
     /// Why the local addresses are not in place.
@@ -108,6 +110,7 @@ impl Health {
                 lease_renewed_at: None,
                 stands_by: false,
                 pipeline_due_at: Instant::now() + LONG_WORK,
+                changed_at: None,
                 names_owed: 0,
                 address_trouble: None,
                 addresses_restored: 0,
@@ -174,6 +177,16 @@ impl Health {
         let mut state = self.state();
         state.pipeline_due_at = Instant::now() + PIPELINE_LIMIT;
         state.names_owed = names_owed;
+    }
+
+    /// Notes that the pipeline has taken in a change of the objects.
+    pub fn see_change(&self) {
+        self.state().changed_at = Some(Instant::now());
+    }
+
+    /// Returns how long ago it did; None before the first time.
+    pub fn change_age(&self) -> Option<Duration> {
+        self.state().changed_at.map(|at| at.elapsed())
     }
 
     /// Notes why the local addresses are not in place, None when they are. Returns

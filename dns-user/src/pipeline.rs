@@ -121,6 +121,7 @@ impl Pipeline {
         let change = take_change(&mut event);
         let corefiles = self.state.corefiles_read();
         let changes = self.state.apply(event, unix_s()?);
+        self.health.see_change();
         if self.state.corefiles_read() != corefiles {
             // CoreDNS may answer otherwise from now on.
             self.cache.clear();

@@ -59,8 +59,12 @@ fn names_are_answered_without_coredns_and_without_the_api_server() {
     let new = "new.shop.svc.cluster.local";
     assert_eq!(rig.ask_kernel(new, qtype::A), Some(vec!["10.96.7.2".to_owned()]));
 
+    let heard_s_ago = || rig.agent.status()["objects"]["heard_s_ago"].as_f64();
+    // It says something about once a minute, whatever happens.
+    assert!(heard_s_ago().is_some_and(|age| age < 120.0), "{:?}", heard_s_ago());
     rig.cluster.kubernetes.server().kill9();
     assert_eq!(rig.ask_kernel(new, qtype::A), Some(vec!["10.96.7.2".to_owned()]));
+    wait_until("status says that it is silent", LIMIT, || heard_s_ago() > Some(1.0));
 }
 
 /// Names of every kind, below `cluster.local` or with a final dot.

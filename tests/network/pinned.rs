@@ -56,6 +56,29 @@ fn a_restarted_agent_renews_the_lease() {
     });
 }
 
+/// Whether or not an agent runs.
+#[test]
+fn status_says_how_old_the_answers_are() {
+    let Some(rig) = rig("age", &[]) else { return };
+    let agent = rig.start(&[]);
+    let age = |part: &str, field: &str| agent.status()[part][field].as_f64();
+    assert_eq!(age("objects", "heard_s_ago"), None, "a folder says nothing by itself");
+    let is_old = |age: Option<f64>| age.expect("an age") > 1.5;
+    wait_until("nothing has changed", SOON, || is_old(age("objects", "changed_s_ago")));
+    assert!(!is_old(age("lease", "renewed_s_ago")), "the agent is alive");
+    rig.manifests.write("late.yaml", &corefile(". {\n kubernetes cluster.local\n}\n"));
+    wait_until("a change", SOON, || !is_old(age("objects", "changed_s_ago")));
+
+    agent.kill9();
+    wait_until("it is silent", SOON, || is_old(age("lease", "renewed_s_ago")));
+    assert!(is_old(age("objects", "changed_s_ago")));
+    let mut status = agent.command();
+    let text = run_ok(status.arg("status").arg("--pin-dir").arg(agent.pin_dir()));
+    for line in ["agent        silent for ", "objects      the last change came "] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+}
+
 fn corefile(lines: &str) -> String {
     let map = "{apiVersion: v1, kind: ConfigMap, metadata: {namespace: kube-system, name: coredns}";
     format!("{map}, data: {{Corefile: {lines:?}}}}}\n")

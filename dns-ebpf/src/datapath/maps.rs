@@ -13,6 +13,7 @@ use dns_ebpf::{
         ANSWERS_MAX, CACHE_MAX, LARGE_ANSWERS_MAX, NAMES_MAX, OPTED_OUT_MAX, REMARKS_MAX,
         client::ClientAddress,
         epoch::Epoch,
+        freshness::Freshness,
         key::{NameKey, Seed},
         left_out,
         name_entry::NameEntry,
@@ -68,6 +69,8 @@ static LEASE: Array<Lease, 1> = Array::new();
 static EPOCH: Array<Epoch, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<u64, { outcome::COUNTERS as usize }> = PerCpuArray::new();
+#[btf_map]
+static FRESHNESS: Array<Freshness, 1> = Array::new();
 #[btf_map]
 static REMARKS: Array<Remark, { REMARKS_MAX as usize }> = Array::new();
 #[btf_map]

@@ -7,6 +7,7 @@
 
 pub mod client;
 pub mod epoch;
+pub mod freshness;
 pub mod key;
 pub mod name_entry;
 pub mod outcome;
@@ -17,7 +18,7 @@ pub mod zone;
 
 /// Version of everything in this module; stands in SETTINGS and in the path
 /// of the pins, so that agents of two versions never share a map.
-pub const LAYOUT_VERSION: u32 = 7;
+pub const LAYOUT_VERSION: u32 = 8;
 
 /// One octet of printable text. Its BTF integer is marked CHAR by the agent's
 /// build script, so that `bpftool map dump` prints an array of it as a string.
@@ -44,6 +45,8 @@ pub mod maps {
     pub const EPOCH: &str = "EPOCH";
     /// [`super::outcome::counter`] -> count, for each CPU.
     pub const COUNTERS: &str = "COUNTERS";
+    /// One [`super::freshness::Freshness`].
+    pub const FRESHNESS: &str = "FRESHNESS";
     /// A few [`super::remark::Remark`]s.
     pub const REMARKS: &str = "REMARKS";
     /// [`super::client::ClientAddress`] -> 1: whose queries are all passed up.
@@ -54,7 +57,7 @@ pub mod maps {
     /// One test only, and never pinned: how many replies were wrong.
     pub const WRONG: &str = "WRONG";
     /// All that are pinned.
-    pub const ALL: [&str; 11] = [
+    pub const ALL: [&str; 12] = [
         NAMES,
         ANSWERS,
         LARGE_ANSWERS,
@@ -64,6 +67,7 @@ pub mod maps {
         LEASE,
         EPOCH,
         COUNTERS,
+        FRESHNESS,
         REMARKS,
         OPTED_OUT,
     ];
@@ -167,6 +171,8 @@ mod pod {
     unsafe impl aya::Pod for super::settings::Lease {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::epoch::Epoch {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::freshness::Freshness {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::client::ClientAddress {}
     // SAFETY: as above.

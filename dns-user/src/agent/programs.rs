@@ -24,7 +24,7 @@ use crate::{
         remarks::Remarks,
     },
     health::Health,
-    lease,
+    lease::LeaseKeeper,
     metrics::Metrics,
     scope::Scope,
     store::Store,
@@ -62,12 +62,13 @@ impl Datapath {
         is_filled: watch::Receiver<bool>,
     ) -> Result<Filling> {
         let Self { loaded, mode, pins, lock } = self;
-        let Shared { config, health, metrics, cache, .. } = shared;
+        let Shared { config, health, sources, metrics, cache, .. } = shared;
         let Loaded {
             mut ebpf,
             answers,
             cache: in_kernel,
             lease,
+            freshness,
             counters,
             remarks,
             addresses,
@@ -79,12 +80,14 @@ impl Datapath {
         count_datapath(metrics, counters);
         let attachments = Attachments::new(Programs::new(ebpf, pins, mode), lock);
         let interfaces = config.interfaces.clone();
-        tasks.spawn(lease::keep(
+        let keeper = LeaseKeeper {
             lease,
-            config.staleness_limit,
-            Arc::clone(health),
-            is_filled.clone(),
-        ));
+            freshness,
+            staleness_limit: config.staleness_limit,
+            health: Arc::clone(health),
+            sources: Arc::clone(sources),
+        };
+        tasks.spawn(keeper.keep(is_filled.clone()));
         tasks.spawn(attach::keep(attachments, interfaces, Arc::clone(health), is_filled));
         let scope = Scope::new(addresses, opted_out, config.intercepted.clone());
         Ok(Filling { store: Store::new(answers), scope, remarks })

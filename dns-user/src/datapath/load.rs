@@ -19,7 +19,7 @@ use super::{
     cache::KernelCache,
     clock::{self, Reading},
     epoch::EpochWriter,
-    maps::{Counters, KernelAnswers, LeaseMap, Names, Zones},
+    maps::{Counters, FreshnessMap, KernelAnswers, LeaseMap, Names, Zones},
     opted_out::OptedOut,
     pins::Pins,
     remarks::Remarks,
@@ -73,6 +73,8 @@ pub struct Loaded {
     pub cache: KernelCache,
     /// LEASE.
     pub lease: LeaseMap,
+    /// FRESHNESS.
+    pub freshness: FreshnessMap,
     /// COUNTERS.
     pub counters: Counters,
     /// REMARKS.
@@ -131,6 +133,7 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
         ),
         cache: KernelCache::new(take(&mut ebpf, maps::CACHE)?, seed)?,
         lease: LeaseMap::new(take(&mut ebpf, maps::LEASE)?)?,
+        freshness: FreshnessMap::new(take(&mut ebpf, maps::FRESHNESS)?)?,
         counters: Counters::new(take(&mut ebpf, maps::COUNTERS)?)?,
         remarks: Remarks::new(take(&mut ebpf, maps::REMARKS)?)?,
         addresses,

@@ -5,6 +5,7 @@ use std::io::ErrorKind::NotFound;
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
 use dns_ebpf::layout::{
+    freshness::Freshness,
     key::{NameKey, Seed},
     maps,
     name_entry::NameEntry,
@@ -289,6 +290,26 @@ impl LeaseMap {
     }
 }
 
+/// FRESHNESS.
+pub struct FreshnessMap(Array<MapData, Freshness>);
+
+impl FreshnessMap {
+    /// Takes FRESHNESS.
+    pub fn new(map: MapData) -> Result<Self> {
+        Ok(Self(Map::Array(map).try_into().context("FRESHNESS is not the map it should be")?))
+    }
+
+    /// Sets how recent the objects are.
+    pub fn set(&mut self, freshness: Freshness) -> Result<()> {
+        self.0.set(0, freshness, 0).context("cannot write FRESHNESS")
+    }
+
+    /// Returns how recent the objects are.
+    pub fn get(&self) -> Result<Freshness> {
+        self.0.get(&0, 0).context("cannot read FRESHNESS")
+    }
+}
+
 /// COUNTERS.
 pub struct Counters(PerCpuArray<MapData, u64>);
 
@@ -336,6 +357,8 @@ pub struct PinnedMaps {
     pub zones: Zones,
     /// LEASE.
     pub lease: LeaseMap,
+    /// FRESHNESS.
+    pub freshness: FreshnessMap,
     /// COUNTERS.
     pub counters: Counters,
     /// REMARKS.
@@ -356,6 +379,7 @@ impl PinnedMaps {
             cache: KernelCache::new(pins.open(maps::CACHE)?, settings.seed)?,
             zones: Zones::new(pins.open(maps::ZONES)?)?,
             lease: LeaseMap::new(pins.open(maps::LEASE)?)?,
+            freshness: FreshnessMap::new(pins.open(maps::FRESHNESS)?)?,
             counters: Counters::new(pins.open(maps::COUNTERS)?)?,
             remarks: Remarks::new(pins.open(maps::REMARKS)?)?,
             settings,

@@ -1,10 +1,10 @@
 //! Where maps and links stay while no agent runs.
 //!
 //! ```text
-//! PIN_DIR/v7/NAMES, ANSWERS, LARGE_ANSWERS, CACHE, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS,
-//!             REMARKS, OPTED_OUT
-//! PIN_DIR/v7/links/IFINDEX      what holds a program on tcx or in XDP
-//! PIN_DIR/v7/filters/IFINDEX    a program that is on the clsact qdisc as well
+//! PIN_DIR/v8/NAMES, ANSWERS, LARGE_ANSWERS, CACHE, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS,
+//!             FRESHNESS, REMARKS, OPTED_OUT
+//! PIN_DIR/v8/links/IFINDEX      what holds a program on tcx or in XDP
+//! PIN_DIR/v8/filters/IFINDEX    a program that is on the clsact qdisc as well
 //! ```
 //! The folder carries the layout's version, so agents of two versions never
 //! share a map.
@@ -21,6 +21,7 @@ use dns_ebpf::layout::{
     ANSWERS_MAX, CACHE_MAX, LARGE_ANSWERS_MAX, LAYOUT_VERSION, OPTED_OUT_MAX, REMARKS_MAX,
     client::ClientAddress,
     epoch::Epoch,
+    freshness::Freshness,
     key::NameKey,
     maps,
     name_entry::NameEntry,
@@ -131,6 +132,7 @@ impl Pins {
             (maps::LEASE, 4, size_of::<Lease>(), 1),
             (maps::EPOCH, 4, size_of::<Epoch>(), 1),
             (maps::COUNTERS, 4, size_of::<u64>(), COUNTERS),
+            (maps::FRESHNESS, 4, size_of::<Freshness>(), 1),
             (maps::OPTED_OUT, size_of::<ClientAddress>(), 4, OPTED_OUT_MAX),
             (maps::REMARKS, 4, size_of::<Remark>(), REMARKS_MAX),
         ];

@@ -4,10 +4,11 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use dns_ebpf::layout::LAYOUT_VERSION;
+use dns_ebpf::layout::{LAYOUT_VERSION, freshness::Freshness};
 use nix::net::if_::if_indextoname;
 use serde::Serialize;
 
@@ -41,6 +42,7 @@ struct Status {
     /// Such as which zone is left to CoreDNS, and why.
     remarks: Vec<String>,
     lease: LeaseStatus,
+    objects: ObjectsStatus,
     links: Vec<LinkStatus>,
     /// Outcome -> packets since the maps were made.
     packets: BTreeMap<&'static str, u64>,
@@ -57,8 +59,20 @@ struct ZoneStatus {
 struct LeaseStatus {
     /// An agent has renewed the lease of late.
     agent_alive: bool,
+    /// How long ago it did, in seconds; None for never.
+    renewed_s_ago: Option<f64>,
     /// For how long names are still answered, in seconds; negative when no longer.
     serves_for_s: i64,
+}
+
+/// How recent the objects are that the answers are made of.
+#[derive(Debug, Serialize)]
+struct ObjectsStatus {
+    /// How long ago the agent last heard the API server, in seconds; None for never, or
+    /// when the objects come from a folder.
+    heard_s_ago: Option<f64>,
+    /// How long ago it last took in a change, in seconds; None for never.
+    changed_s_ago: Option<f64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -107,6 +121,7 @@ fn read(pins: &Pins) -> Result<Status> {
     let maps = PinnedMaps::open(pins)?;
     let now_ns = monotonic_ns()?;
     let lease = maps.lease.get()?;
+    let Freshness { heard_ns, changed_ns } = maps.freshness.get()?;
     let serves_for_ns = i128::from(lease.serve_until_ns) - i128::from(now_ns);
     let local_ips = pins.local_ips()?;
     let zone = maps.zones.get()?;
@@ -134,12 +149,24 @@ fn read(pins: &Pins) -> Result<Status> {
         remarks: maps.remarks.all()?,
         lease: LeaseStatus {
             agent_alive: lease::age(lease, now_ns) < lease::SILENT_AFTER,
+            renewed_s_ago: (lease.alive_until_ns != 0)
+                .then(|| lease::age(lease, now_ns).as_secs_f64()),
             serves_for_s: i64::try_from(serves_for_ns.div_euclid(1_000_000_000))
                 .unwrap_or(i64::MAX),
+        },
+        objects: ObjectsStatus {
+            heard_s_ago: seconds_since(heard_ns, now_ns),
+            changed_s_ago: seconds_since(changed_ns, now_ns),
         },
         links: links.collect(),
         packets: packets(&maps.counters.read()?),
     })
+}
+
+/// Returns how long ago a time of the agent's was, in seconds; None for never.
+fn seconds_since(time_ns: u64, now_ns: u64) -> Option<f64> {
+    let age = Duration::from_nanos(now_ns.saturating_sub(time_ns));
+    (time_ns != 0).then_some(age.as_secs_f64())
 }
 
 async fn read_node(local_ips: &[IpAddr]) -> Result<NodeStatus> {
@@ -193,6 +220,7 @@ fn text(status: &Status) -> String {
         kept,
         remarks,
         lease,
+        objects,
         links,
         packets,
     } = status;
@@ -216,7 +244,8 @@ fn text(status: &Status) -> String {
     for remark in remarks {
         line("remark", remark.clone());
     }
-    line("agent", if lease.agent_alive { "alive" } else { "silent" }.to_owned());
+    line("agent", agent_text(lease));
+    line("objects", objects_text(objects));
     line(
         "lease",
         match lease.serves_for_s {
@@ -231,6 +260,31 @@ fn text(status: &Status) -> String {
         line("packets", format!("{count:>12} {outcome}"));
     }
     text
+}
+
+/// Says whether an agent is there.
+fn agent_text(lease: &LeaseStatus) -> String {
+    match lease.renewed_s_ago {
+        _ if lease.agent_alive => "alive".to_owned(),
+        None => "none has filled these maps yet".to_owned(),
+        Some(seconds) => format!("silent for {}: it has ended, or hangs", span(seconds)),
+    }
+}
+
+/// Says how recent the objects are.
+fn objects_text(ObjectsStatus { heard_s_ago, changed_s_ago }: &ObjectsStatus) -> String {
+    let heard = heard_s_ago.map(|it| format!("the API server was last heard {} ago", span(it)));
+    let changed = changed_s_ago.map(|it| format!("the last change came {} ago", span(it)));
+    let said: Vec<_> = heard.into_iter().chain(changed).collect();
+    if said.is_empty() { "none are known yet".to_owned() } else { said.join(", ") }
+}
+
+/// Returns a time in a unit that people count it in.
+fn span(seconds: f64) -> String {
+    let units = [("s", 1.0, 120.0), ("min", 60.0, 7200.0), ("h", 3600.0, 172_800.0)];
+    let unit = units.into_iter().find(|(_, _, below)| seconds < *below);
+    let (unit, length, _) = unit.unwrap_or(("days", 86_400.0, f64::INFINITY));
+    format!("{:.0} {unit}", (seconds / length).floor())
 }
 
 /// Says what happens to queries without an agent.
@@ -257,6 +311,41 @@ fn fall_through_text(status: &FallThroughStatus) -> String {
                 text += "; not where the rules of NodeLocal DNSCache are, which are in place";
             }
             text
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_in_a_fitting_unit() {
+        for (seconds, expect) in [
+            (0.9, "0 s"),
+            (119.9, "119 s"),
+            (120.0, "2 min"),
+            (7199.0, "119 min"),
+            (7200.0, "2 h"),
+            (172_799.0, "47 h"),
+            (172_800.0, "2 days"),
+        ] {
+            assert_eq!(span(seconds), expect);
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_told() {
+        let objects = |heard_s_ago, changed_s_ago| ObjectsStatus { heard_s_ago, changed_s_ago };
+        for (objects, expect) in [
+            (objects(None, None), "none are known yet"),
+            (objects(None, Some(61.0)), "the last change came 61 s ago"),
+            (
+                objects(Some(3.0), Some(300.0)),
+                "the API server was last heard 3 s ago, the last change came 5 min ago",
+            ),
+        ] {
+            assert_eq!(objects_text(&objects), expect);
         }
     }
 }
