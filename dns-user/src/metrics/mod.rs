@@ -101,6 +101,7 @@ pub struct Metrics {
     kept: OnceLock<Arc<Cache>>,
     cache: CacheMetrics,
     objects_skipped: Family<KindLabels, Counter>,
+    files_skipped: Counter,
     watch_errors: Counter,
     names: Gauge,
     zone_forwarded: Family<LeftZoneLabels, Gauge>,
@@ -156,6 +157,7 @@ impl Metrics {
             kept: OnceLock::new(),
             cache,
             objects_skipped: Family::default(),
+            files_skipped: Counter::default(),
             watch_errors: Counter::default(),
             names: Gauge::default(),
             zone_forwarded: Family::default(),
@@ -178,6 +180,11 @@ impl Metrics {
             "nodedns_objects_skipped",
             "Objects that could not be used, by kind",
             self.objects_skipped.clone(),
+        );
+        self.registry.register(
+            "nodedns_files_skipped",
+            "Manifest files that could not be used",
+            self.files_skipped.clone(),
         );
         self.registry.register(
             "nodedns_watch_errors",
@@ -311,6 +318,8 @@ impl Metrics {
                 self.objects_skipped.get_or_create(&KindLabels { kind: kind_label(kind) });
             skipped.inc_by(self.sources.skipped(kind).saturating_sub(skipped.get()));
         }
+        let files = self.sources.unusable_files();
+        self.files_skipped.inc_by(files.saturating_sub(self.files_skipped.get()));
         let errors = self.sources.watch_errors();
         self.watch_errors.inc_by(errors.saturating_sub(self.watch_errors.get()));
         let seconds = |age: Option<Duration>| age.map_or(-1.0, |age| age.as_secs_f64());

@@ -2,13 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
-    os::unix::fs::MetadataExt as _,
+    fs::{self, File, FileType, Metadata, OpenOptions},
+    io::{self, Read as _},
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::SystemTime,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use nix::fcntl::OFlag;
 
 use super::manifest::{Format, Manifest, parse};
 use crate::objects::{Kind, Labels, Namespace, Object, ObjectName};
@@ -28,9 +30,20 @@ pub(super) struct Folder {
     /// Last good contents by file; sorted, since the last one wins.
     files: BTreeMap<PathBuf, Vec<Manifest>>,
     /// What the folder looked like when it was last read.
-    stamps: Option<BTreeMap<PathBuf, Stamp>>,
+    entries: Option<BTreeMap<PathBuf, Entry>>,
     /// What was wrong when it was last read.
     complaints: BTreeSet<Complaint>,
+}
+
+/// What has the name of a manifest file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Entry {
+    /// A file.
+    File(Stamp),
+    /// Something that must not be opened, or cannot be looked at.
+    Unusable(String),
+    /// A link to nothing.
+    Nowhere,
 }
 
 /// By what a file is known to be another one now.
@@ -66,38 +79,44 @@ pub(super) struct Reading {
 impl Folder {
     /// Starts with nothing read.
     pub(super) fn new(path: PathBuf, config_map: ObjectName) -> Self {
-        Self { path, config_map, files: BTreeMap::new(), stamps: None, complaints: BTreeSet::new() }
+        Self {
+            path,
+            config_map,
+            files: BTreeMap::new(),
+            entries: None,
+            complaints: BTreeSet::new(),
+        }
     }
 
     /// Reads all files again, whether or not they look changed.
     pub(super) fn read(&mut self) -> Reading {
-        self.stamps = None;
+        self.entries = None;
         self.read_if_changed()
     }
 
     /// Reads all files again if one came, went or looks changed.
     pub(super) fn read_if_changed(&mut self) -> Reading {
         let mut complaints = BTreeSet::new();
-        let stamps = match list_files(&self.path) {
-            Ok(stamps) => stamps,
+        let entries = match list_entries(&self.path) {
+            Ok(entries) => entries,
             Err(error) => {
                 complaints.insert(Complaint::Other(format!(
                     "{}: {error:#}; what was last read stays",
                     self.path.display()
                 )));
                 // It counts as changed when it is back.
-                self.stamps = None;
+                self.entries = None;
                 return Reading { lists: None, complaints: self.replace_complaints(complaints) };
             }
         };
-        if self.stamps.as_ref() == Some(&stamps) {
+        if self.entries.as_ref() == Some(&entries) {
             return Reading::default();
         }
-        self.files.retain(|path, _| stamps.contains_key(path));
-        for path in stamps.keys() {
-            self.read_file(path, &mut complaints);
+        self.files.retain(|path, _| entries.contains_key(path));
+        for (path, entry) in &entries {
+            self.read_entry(path, entry, &mut complaints);
         }
-        self.stamps = Some(stamps);
+        self.entries = Some(entries);
         let lists = Some(self.merge(&mut complaints));
         Reading { lists, complaints: self.replace_complaints(complaints) }
     }
@@ -110,9 +129,18 @@ impl Folder {
     }
 
     /// Reads one file; if it cannot be used, its last good contents stay.
-    fn read_file(&mut self, path: &Path, complaints: &mut BTreeSet<Complaint>) {
+    fn read_entry(&mut self, path: &Path, entry: &Entry, complaints: &mut BTreeSet<Complaint>) {
         let had_objects = self.files.get(path).is_some_and(|manifests| !manifests.is_empty());
-        match load(path, had_objects) {
+        let loaded = match entry {
+            Entry::File(_) => load(path, had_objects),
+            Entry::Unusable(reason) => Err(anyhow!("{reason}")),
+            Entry::Nowhere => {
+                let complaint = format!("{}: it is a link to nothing", path.display());
+                complaints.insert(Complaint::File(complaint));
+                Ok(None)
+            }
+        };
+        match loaded {
             Ok(Some(manifests)) => {
                 self.files.insert(path.to_owned(), manifests);
             }
@@ -189,29 +217,54 @@ fn complete_namespaces(
     }
 }
 
-/// Returns the manifest files of a folder: `.yaml`, `.yml` and `.json`, not
-/// hidden, links followed.
-fn list_files(folder: &Path) -> Result<BTreeMap<PathBuf, Stamp>> {
-    let mut stamps = BTreeMap::new();
+/// Returns what of a folder is called `.yaml`, `.yml` or `.json` and not hidden, links
+/// followed.
+fn list_entries(folder: &Path) -> Result<BTreeMap<PathBuf, Entry>> {
+    let mut entries = BTreeMap::new();
     for entry in fs::read_dir(folder).context("the folder cannot be read")? {
         let path = entry.context("the folder cannot be read")?.path();
         if format_of(&path).is_none() {
             continue;
         }
-        // One that went in between, or whose link leads nowhere, is not there.
-        if let Ok(metadata) = fs::metadata(&path)
-            && metadata.is_file()
-        {
-            let stamp = Stamp {
-                device: metadata.dev(),
-                inode: metadata.ino(),
-                len: metadata.len(),
-                modified: metadata.modified().ok(),
-            };
-            stamps.insert(path, stamp);
+        let entry = match fs::metadata(&path) {
+            Ok(metadata) => match kind(metadata.file_type()) {
+                None => Entry::File(Stamp::of(&metadata)),
+                Some(kind) => Entry::Unusable(format!("it is {kind} and no file")),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Else it went in between.
+                if fs::symlink_metadata(&path).is_err() {
+                    continue;
+                }
+                Entry::Nowhere
+            }
+            Err(error) => Entry::Unusable(format!("it cannot be looked at: {error}")),
+        };
+        entries.insert(path, entry);
+    }
+    Ok(entries)
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            len: metadata.len(),
+            modified: metadata.modified().ok(),
         }
     }
-    Ok(stamps)
+}
+
+/// Says what it is, if it is no file.
+fn kind(file_type: FileType) -> Option<&'static str> {
+    Some(match file_type {
+        _ if file_type.is_file() => return None,
+        _ if file_type.is_dir() => "a folder",
+        _ if file_type.is_fifo() => "a named pipe",
+        _ if file_type.is_socket() => "a socket",
+        _ => "a device",
+    })
 }
 
 fn format_of(path: &Path) -> Option<Format> {
@@ -228,16 +281,31 @@ fn format_of(path: &Path) -> Option<Format> {
 /// empty now is about to be written: emptying comes first.
 fn load(path: &Path, had_objects: bool) -> Result<Option<Vec<Manifest>>> {
     let Some(format) = format_of(path) else { return Ok(None) };
-    let len = fs::metadata(path).map_or(0, |metadata| metadata.len());
-    ensure!(len <= MAX_FILE_LEN, "it is larger than {MAX_FILE_LEN} octets");
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).context("it cannot be read"),
-    };
+    let Some(file) = open(path)? else { return Ok(None) };
+    let mut text = String::new();
+    // It may grow while it is read.
+    file.take(MAX_FILE_LEN + 1).read_to_string(&mut text).context("it cannot be read")?;
+    ensure!(text.len() as u64 <= MAX_FILE_LEN, "it is larger than {MAX_FILE_LEN} octets");
     ensure!(
         !had_objects || !text.trim().is_empty(),
         "it is empty, as if it were being written (remove it to remove its objects)"
     );
     parse(&text, format).map(Some)
+}
+
+/// Opens a file; None when it is gone. What came in its place since it was looked at
+/// is not waited for, as a named pipe would be.
+fn open(path: &Path) -> Result<Option<File>> {
+    let mut options = OpenOptions::new();
+    match options.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path) {
+        Ok(file) => {
+            let metadata = file.metadata().context("it cannot be looked at")?;
+            if let Some(kind) = kind(metadata.file_type()) {
+                bail!("it is {kind} and no file");
+            }
+            Ok(Some(file))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context("it cannot be read"),
+    }
 }

@@ -2,12 +2,13 @@
 
 use std::{
     fs,
-    os::unix::fs::symlink,
+    os::unix::{fs::symlink, net::UnixListener},
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use nix::{sys::stat::Mode, unistd::mkfifo};
 use tempfile::TempDir;
 use tokio::{
     sync::{mpsc, watch},
@@ -113,10 +114,50 @@ fn only_manifest_files_count() {
     for file in [".hidden.yaml", "d.yaml~", "4913", ".d.yaml.swp", "d.txt"] {
         reader.write(file, "this is: [no manifest");
     }
-    fs::create_dir(reader.dir.path().join("e.yaml")).unwrap();
-    symlink("nowhere", reader.dir.path().join("f.yaml")).unwrap();
     let expect = ["Namespace prod", "Service default/c []", "Service prod/b [10.96.0.2]"];
     assert_eq!(reader.read(), (expect.map(str::to_owned).to_vec(), vec![]));
+}
+
+/// They are not opened: that could take for ever, or never end.
+#[test]
+fn what_is_no_file_is_named_and_passed_over() {
+    let mut reader = Reader::new();
+    let path = |file: &str| reader.dir.path().join(file);
+    fs::create_dir(path("a.yaml")).unwrap();
+    mkfifo(&path("b.yaml"), Mode::S_IRWXU).unwrap();
+    symlink("b.yaml", path("c.yaml")).unwrap();
+    let _socket = UnixListener::bind(path("d.json")).unwrap();
+    symlink("/dev/zero", path("e.yml")).unwrap();
+    symlink("g.yaml", path("f.yaml")).unwrap();
+    symlink("f.yaml", path("g.yaml")).unwrap();
+    symlink("nowhere", path("h.yaml")).unwrap();
+    mkfifo(&path("z.pipe"), Mode::S_IRWXU).unwrap();
+    reader.write("prod.yaml", PROD);
+    let (objects, complaints) = reader.read();
+    assert_eq!(objects, ["Namespace prod"]);
+    let expect = [
+        "file: a.yaml: it is a folder and no file; it is skipped",
+        "file: b.yaml: it is a named pipe and no file; it is skipped",
+        "file: c.yaml: it is a named pipe and no file; it is skipped",
+        "file: d.json: it is a socket and no file; it is skipped",
+        "file: e.yml: it is a device and no file; it is skipped",
+        "file: f.yaml: it cannot be looked at: Too many levels of symbolic links (os error 40); \
+         it is skipped",
+        "file: g.yaml: it cannot be looked at: Too many levels of symbolic links (os error 40); \
+         it is skipped",
+        "file: h.yaml: it is a link to nothing",
+    ];
+    assert_eq!(complaints, expect);
+    assert!(reader.folder.read_if_changed().complaints.is_empty(), "said once");
+
+    // One that comes is noticed, and one in the place of a file is no reason to forget.
+    reader.remove("prod.yaml");
+    mkfifo(&reader.dir.path().join("prod.yaml"), Mode::S_IRWXU).unwrap();
+    let Reading { lists, complaints } = reader.folder.read_if_changed();
+    assert_eq!(show(lists.unwrap().into_iter()), ["Namespace prod"]);
+    let said = complaints.iter().map(|it| reader.show_complaint(it)).collect::<Vec<_>>();
+    let expect = "file: prod.yaml: it is a named pipe and no file; its last good objects stay";
+    assert_eq!(said, [expect]);
 }
 
 #[test]
@@ -327,11 +368,12 @@ async fn what_is_wrong_is_counted() {
     running.expect_services(&[]).await;
     fs::write(running.path("b.yaml"), service("b", "10.96")).unwrap();
     fs::write(running.path("c.yaml"), "{").unwrap();
+    mkfifo(&running.path("pipe.yaml"), Mode::S_IRWXU).unwrap();
     fs::write(running.path("d.yaml"), service("d", "10.96.0.4")).unwrap();
     let expect = ["!Service prod/b", "Service prod/d [10.96.0.4]"];
     running.expect_services(&expect).await;
     assert_eq!(running.counters.skipped(Kind::Service), 1);
-    assert_eq!(running.counters.unusable_files(), 1);
+    assert_eq!(running.counters.unusable_files(), 2);
 }
 
 #[tokio::test]
