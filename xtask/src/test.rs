@@ -24,8 +24,8 @@ pub(crate) struct Sums {
 /// many passed and failed.
 pub(crate) fn run(arguments: &[String], kernels: Option<&[String]>) -> Result<()> {
     match kernels {
-        Some([]) => kernels::run(&tools::kernels::ALL.map(str::to_owned))?.conclude(),
-        Some(lines) => kernels::run(lines)?.conclude(),
+        Some([]) => kernels::run(&tools::kernels::ALL.map(str::to_owned), arguments)?.conclude(),
+        Some(lines) => kernels::run(lines, arguments)?.conclude(),
         None => here(arguments)?.conclude(),
     }
 }

@@ -35,7 +35,36 @@ const PARTS: [&str; 3] = ["linux-image-", "linux-binary-", "linux-modules-"];
 
 /// Modules that tests need, in the order in which they are loaded. Those that
 /// a kernel has built in are not there.
-const MODULES: [&str; 7] = ["veth", "dummy", "sch_ingress", "cls_bpf", "llc", "stp", "bridge"];
+const MODULES: [&str; 25] = [
+    "veth",
+    "dummy",
+    "sch_ingress",
+    "cls_bpf",
+    "llc",
+    "stp",
+    "bridge",
+    // The nftables table, and what it is made of.
+    "crc32c_generic",
+    "libcrc32c",
+    "nfnetlink",
+    "nf_defrag_ipv4",
+    "nf_defrag_ipv6",
+    "nf_conntrack",
+    "nf_nat",
+    "nf_tables",
+    "nft_chain_nat",
+    "nft_nat",
+    "nft_masq",
+    "nft_ct",
+    "nft_numgen",
+    "nf_socket_ipv4",
+    "nf_socket_ipv6",
+    "nft_socket",
+    "nft_counter",
+    "nft_objref",
+];
+/// File beside an image with the names of the modules that were looked for.
+const LOOKED_FOR: &str = "modules";
 
 /// The slowest mirror should be done by then.
 const LIMIT: Duration = Duration::from_mins(30);
@@ -54,6 +83,12 @@ impl Kernel {
         self.folder.join("vmlinuz")
     }
 
+    /// Says whether it is in the cache, with all modules that are needed now.
+    fn is_there(&self) -> bool {
+        let looked_for = fs::read_to_string(self.folder.join(LOOKED_FOR)).unwrap_or_default();
+        self.image().is_file() && looked_for.lines().eq(MODULES)
+    }
+
     /// Returns the modules to load, in order.
     pub(crate) fn modules(&self) -> Vec<PathBuf> {
         let modules = MODULES.iter().map(|name| self.folder.join(format!("{name}.ko")));
@@ -66,7 +101,7 @@ pub(crate) fn install(lines: &[String]) -> Result<Vec<Kernel>> {
     let folder = workspace::cache()?.join("kernels");
     let kernels: Vec<_> =
         lines.iter().map(|line| Kernel { line: line.clone(), folder: folder.join(line) }).collect();
-    let missing: Vec<_> = kernels.iter().filter(|kernel| !kernel.image().is_file()).collect();
+    let missing: Vec<_> = kernels.iter().filter(|kernel| !kernel.is_there()).collect();
     if !missing.is_empty() {
         let apt = Apt::new(&folder.join("apt"))?;
         let step = Step::start("updating the list of kernel packages");
@@ -134,6 +169,9 @@ fn fetch(apt: &Apt, kernel: &Kernel) -> Result<()> {
         let mut unpack = Command::new("dpkg-deb");
         run::logged("kernel-unpack", unpack.arg("--extract").args([&package, &root]), LIMIT)?;
     }
+    if kernel.folder.exists() {
+        fs::remove_dir_all(&kernel.folder)?;
+    }
     fs::create_dir_all(&kernel.folder)?;
     for name in MODULES {
         let is_it = |file: &str| file == format!("{name}.ko") || file == format!("{name}.ko.xz");
@@ -152,9 +190,9 @@ fn fetch(apt: &Apt, kernel: &Kernel) -> Result<()> {
     }
     let images = files_below(&root, &|name| name.starts_with("vmlinuz"))?;
     let image = images.first().context("no vmlinuz in the package")?;
+    fs::copy(image, kernel.image())?;
     // Last, since it says that all is there.
-    fs::copy(image, kernel.folder.join(".vmlinuz"))?;
-    fs::rename(kernel.folder.join(".vmlinuz"), kernel.image())?;
+    fs::write(kernel.folder.join(LOOKED_FOR), MODULES.join("\n"))?;
     fs::remove_dir_all(scratch)?;
     Ok(())
 }
