@@ -3,6 +3,7 @@
 //!
 //! Run by `cargo xtask test --cluster`, which packs the images first. A cluster
 //! takes 10 seconds to start, so each test has several checks one after another.
+//! [`briefly`] stands for the others where there is no time for them.
 #![expect(unreachable_pub, reason = "in a test, pub says: for the files beside this one")]
 #![expect(
     clippy::expect_used,
@@ -28,15 +29,31 @@ mod rights;
 mod rollout;
 mod survival;
 
+const NFTABLES_AND_A_BRIDGE: Settings =
+    Settings { proxy: ProxyMode::Nftables, plugin: Plugin::Bridge, cluster_dns: LOCAL_IP };
+
+/// Nothing of it depends on how quick the machine is, or on what else it does.
+#[test]
+fn briefly() {
+    if !require_nodes() {
+        return;
+    }
+    let lan = Lan::new();
+    let mut rig = Rig::start(&lan, NFTABLES_AND_A_BRIDGE);
+    rig.deploy("base", "daemonset/nodedns");
+    rig.check("rights", rights::check);
+    rig.check("answers", answers::check);
+    rig.check("removal", |rig| removal::check(rig, "base"));
+    rig.conclude();
+}
+
 #[test]
 fn with_nftables_and_a_bridge() {
     if !require_nodes() {
         return;
     }
     let lan = Lan::new();
-    let settings =
-        Settings { proxy: ProxyMode::Nftables, plugin: Plugin::Bridge, cluster_dns: LOCAL_IP };
-    let mut rig = Rig::start(&lan, settings);
+    let mut rig = Rig::start(&lan, NFTABLES_AND_A_BRIDGE);
     rig.deploy("base", "daemonset/nodedns");
     rig.check("rights", rights::check);
     rig.check("answers", answers::check);
