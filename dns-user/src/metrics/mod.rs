@@ -5,73 +5,52 @@
 //! to CoreDNS's counters.
 
 mod cache;
+mod datapath;
 mod exposition;
 mod histogram;
 mod labels;
 mod node;
 mod process;
 mod programming;
+mod state;
 mod traffic;
 mod upstream;
 
 use std::{
-    collections::HashMap,
     fmt,
     net::SocketAddr,
-    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, atomic::AtomicU64},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use dns_ebpf::layout::outcome::Outcome;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
-    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    metrics::{family::Family, gauge::Gauge},
     registry::Registry,
 };
 
 use crate::{
-    answers::{Arrival, Family as AddressFamily, Transport},
-    cache::{Cache, Kind as Kept},
+    answers::{Arrival, Transport},
+    cache::Cache,
     cluster::{Cluster, is_in_zone},
-    datapath::maps::Count,
     health::Health,
-    message::{
-        Header, NOERROR, NXDOMAIN, Question, TYPE_A, TYPE_AAAA, TYPE_CNAME, TYPE_PTR, TYPE_SOA,
-        TYPE_SRV, TYPE_TXT, sections::wants_dnssec,
-    },
-    objects::Kind,
+    message::{Header, NOERROR, Question, sections::wants_dnssec},
     source::SourceCounters,
 };
+use datapath::{Answered, DatapathMetrics};
 use node::NodeMetrics;
 use process::ProcessMetrics;
+use state::StateMetrics;
 use traffic::Traffic;
 
 pub use cache::{CacheLabels, CacheMetrics};
+pub use datapath::DatapathCounters;
 pub use exposition::Exposition;
 pub use node::HeartbeatMetrics;
 pub use programming::{ProgrammingMetrics, ServiceLabel};
 pub use traffic::{Plugin, ServerLabels};
 pub use upstream::{InFlight, UpstreamMetrics};
-
-/// Reads the datapath's counters.
-pub type DatapathCounters = Box<dyn Fn() -> Vec<Count> + Send + Sync>;
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabels {
-    outcome: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KindLabels {
-    kind: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LeftZoneLabels {
-    zone: String,
-    reason: &'static str,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BuildLabels {
@@ -88,10 +67,8 @@ pub struct Metrics {
     sources: Arc<SourceCounters>,
     /// Label of what the datapath answers: it does not count by address.
     datapath_server: Arc<String>,
-    datapath: OnceLock<DatapathCounters>,
-    /// The datapath's counters at the last scrape.
-    datapath_seen: Mutex<HashMap<(Outcome, AddressFamily), u64>>,
-    datapath_packets: Family<OutcomeLabels, Counter>,
+    datapath: DatapathMetrics,
+    state: StateMetrics,
     traffic: Traffic,
     node: NodeMetrics,
     process: ProcessMetrics,
@@ -100,15 +77,6 @@ pub struct Metrics {
     heartbeat: HeartbeatMetrics,
     kept: OnceLock<Arc<Cache>>,
     cache: CacheMetrics,
-    objects_skipped: Family<KindLabels, Counter>,
-    files_skipped: Counter,
-    watch_errors: Counter,
-    names: Gauge,
-    zone_forwarded: Family<LeftZoneLabels, Gauge>,
-    names_owed: Gauge,
-    synced: Gauge,
-    lease_age: Gauge<f64, AtomicU64>,
-    sync_age: Gauge<f64, AtomicU64>,
 }
 
 impl fmt::Debug for Metrics {
@@ -140,14 +108,15 @@ impl Metrics {
         programming.register(&mut registry);
         let heartbeat = HeartbeatMetrics::default();
         heartbeat.register(&mut registry);
-        let metrics = Self {
+        let datapath = DatapathMetrics::new(&mut registry);
+        let state = StateMetrics::new(&mut registry);
+        Self {
             cluster,
             health,
             sources,
             datapath_server: server_label(server),
-            datapath: OnceLock::new(),
-            datapath_seen: Mutex::default(),
-            datapath_packets: Family::default(),
+            datapath,
+            state,
             traffic,
             node,
             process,
@@ -156,84 +125,13 @@ impl Metrics {
             heartbeat,
             kept: OnceLock::new(),
             cache,
-            objects_skipped: Family::default(),
-            files_skipped: Counter::default(),
-            watch_errors: Counter::default(),
-            names: Gauge::default(),
-            zone_forwarded: Family::default(),
-            names_owed: Gauge::default(),
-            synced: Gauge::default(),
-            lease_age: Gauge::default(),
-            sync_age: Gauge::default(),
             registry,
-        };
-        metrics.register()
-    }
-
-    fn register(mut self) -> Self {
-        self.registry.register(
-            "nodedns_datapath_packets",
-            "Packets to a local address's DNS port, by what the datapath did with them",
-            self.datapath_packets.clone(),
-        );
-        self.registry.register(
-            "nodedns_objects_skipped",
-            "Objects that could not be used, by kind",
-            self.objects_skipped.clone(),
-        );
-        self.registry.register(
-            "nodedns_files_skipped",
-            "Manifest files that could not be used",
-            self.files_skipped.clone(),
-        );
-        self.registry.register(
-            "nodedns_watch_errors",
-            "Lists and watches of the API server that failed",
-            self.watch_errors.clone(),
-        );
-        self.registry.register(
-            "nodedns_names",
-            "Owner names that are answered on this node",
-            self.names.clone(),
-        );
-        self.registry.register(
-            "nodedns_zone_forwarded",
-            "1 for a zone of CoreDNS's `kubernetes` plugin that is left to CoreDNS, by what in the \
-             Corefile is to blame; the agent's log has the sentence",
-            self.zone_forwarded.clone(),
-        );
-        self.registry.register(
-            "nodedns_names_owed",
-            "Changes that the kernel's maps have not taken yet",
-            self.names_owed.clone(),
-        );
-        self.registry.register(
-            "nodedns_synced",
-            "1 once every watched kind has been listed",
-            self.synced.clone(),
-        );
-        self.registry.register(
-            "nodedns_lease_age_seconds",
-            "Time since the datapath's lease was renewed, -1 when it never was",
-            self.lease_age.clone(),
-        );
-        self.registry.register(
-            "nodedns_last_sync_age_seconds",
-            "Time since the API server was last heard, which says about once a minute that nothing \
-             has changed; -1 before, and without one",
-            self.sync_age.clone(),
-        );
-        self
+        }
     }
 
     /// Says how the datapath's counters are read, once it is attached.
     pub fn set_datapath(&self, counters: DatapathCounters) {
-        // What an earlier agent's pods asked is not this agent's traffic.
-        *self.datapath_seen.lock().unwrap_or_else(PoisonError::into_inner) =
-            counters().into_iter().map(|it| ((it.outcome, it.family), it.packets)).collect();
-        if self.datapath.set(counters).is_err() {
-            tracing::warn!("the datapath's counters were set already");
-        }
+        self.datapath.set(counters);
     }
 
     /// Returns the counts of the miss path.
@@ -300,60 +198,32 @@ impl Metrics {
 
     /// Brings up to date what is not counted as it happens.
     fn update(&self) {
-        let (names, left) = {
-            let cluster = self.cluster.read().unwrap_or_else(PoisonError::into_inner);
-            (cluster.kernel_names, cluster.left().cloned().collect::<Vec<_>>())
-        };
-        self.zone_forwarded.clear();
-        for left in left {
-            let labels =
-                LeftZoneLabels { zone: format!("{}.", left.zone), reason: left.cause.label() };
-            self.zone_forwarded.get_or_create(&labels).set(1);
-        }
-        self.names.set(names.try_into().unwrap_or(i64::MAX));
-        self.names_owed.set(self.health.names_owed().try_into().unwrap_or(i64::MAX));
-        self.synced.set(self.health.is_synced().into());
-        for kind in Kind::ALL {
-            let skipped =
-                self.objects_skipped.get_or_create(&KindLabels { kind: kind_label(kind) });
-            skipped.inc_by(self.sources.skipped(kind).saturating_sub(skipped.get()));
-        }
-        let files = self.sources.unusable_files();
-        self.files_skipped.inc_by(files.saturating_sub(self.files_skipped.get()));
-        let errors = self.sources.watch_errors();
-        self.watch_errors.inc_by(errors.saturating_sub(self.watch_errors.get()));
-        let seconds = |age: Option<Duration>| age.map_or(-1.0, |age| age.as_secs_f64());
-        self.lease_age.set(seconds(self.health.lease_age()));
-        self.sync_age.set(seconds(self.sources.silence()));
+        self.state.update(&self.cluster, &self.health, &self.sources);
         if let Some(kept) = self.kept.get() {
             self.cache.update(kept, &self.datapath_server);
         }
         self.node.update(&self.health);
         self.process.update(&self.health);
-        let Some(datapath) = self.datapath.get() else { return };
-        let labels =
+        self.count_answered();
+    }
+
+    /// Adds what the kernel answered to CoreDNS's counters.
+    fn count_answered(&self) {
+        let inside =
             ServerLabels { server: Arc::clone(&self.datapath_server), zone: self.zone(), view: "" };
-        let outside = ServerLabels { zone: ".".to_owned(), ..labels.clone() };
-        let mut seen = self.datapath_seen.lock().unwrap_or_else(PoisonError::into_inner);
-        for Count { outcome, family, packets } in datapath() {
-            let before = seen.insert((outcome, family), packets).unwrap_or_default();
-            // Less than before: the map was made anew.
-            let new = packets.checked_sub(before).unwrap_or(packets);
-            let outcome_labels = OutcomeLabels { outcome: outcome.label() };
-            self.datapath_packets.get_or_create(&outcome_labels).inc_by(new);
-            if let Some((rcode, qtype)) = answered(outcome) {
-                let arrival = Arrival { transport: Transport::Udp, family };
-                let (labels, plugin) = match kept(outcome) {
-                    None => (&labels, Plugin::Kubernetes),
-                    Some(kind) => {
-                        self.cache.count_hits(&self.datapath_server, kind, new);
-                        (&outside, Plugin::Cache)
-                    }
-                };
-                self.traffic.count_requests(labels, arrival, qtype, new);
-                self.traffic.count_responses(labels, rcode, plugin, new);
-                self.traffic.count_at_once(labels, new);
-            }
+        let outside = ServerLabels { zone: ".".to_owned(), ..inside.clone() };
+        for Answered { family, rcode, qtype, kept, count } in self.datapath.update() {
+            let arrival = Arrival { transport: Transport::Udp, family };
+            let (labels, plugin) = match kept {
+                None => (&inside, Plugin::Kubernetes),
+                Some(kind) => {
+                    self.cache.count_hits(&self.datapath_server, kind, count);
+                    (&outside, Plugin::Cache)
+                }
+            };
+            self.traffic.count_requests(labels, arrival, qtype, count);
+            self.traffic.count_responses(labels, rcode, plugin, count);
+            self.traffic.count_at_once(labels, count);
         }
     }
 
@@ -386,55 +256,20 @@ pub fn server_label(address: SocketAddr) -> Arc<String> {
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Returns RCODE and QTYPE of the queries that ended so, if the datapath answered
-/// them. It does not tell all types apart that a name may lack.
-fn answered(outcome: Outcome) -> Option<(u16, Option<u16>)> {
-    Some(match outcome {
-        Outcome::AnswerA | Outcome::NodataA | Outcome::CachedA => (NOERROR, Some(TYPE_A)),
-        Outcome::AnswerAaaa | Outcome::NodataAaaa | Outcome::CachedAaaa => {
-            (NOERROR, Some(TYPE_AAAA))
-        }
-        Outcome::AnswerSrv => (NOERROR, Some(TYPE_SRV)),
-        Outcome::AnswerPtr => (NOERROR, Some(TYPE_PTR)),
-        Outcome::AnswerCname => (NOERROR, Some(TYPE_CNAME)),
-        Outcome::AnswerTxt => (NOERROR, Some(TYPE_TXT)),
-        Outcome::AnswerSoa => (NOERROR, Some(TYPE_SOA)),
-        Outcome::NodataOther | Outcome::CachedOther => (NOERROR, None),
-        Outcome::NxdomainA | Outcome::CachedNxdomainA => (NXDOMAIN, Some(TYPE_A)),
-        Outcome::NxdomainAaaa | Outcome::CachedNxdomainAaaa => (NXDOMAIN, Some(TYPE_AAAA)),
-        Outcome::NxdomainOther | Outcome::CachedNxdomainOther => (NXDOMAIN, None),
-        _ => return None,
-    })
-}
-
-/// Returns of what kind the response was that the kernel gave from CACHE; no data
-/// of a type is not told from data.
-fn kept(outcome: Outcome) -> Option<Kept> {
-    match outcome {
-        Outcome::CachedA | Outcome::CachedAaaa | Outcome::CachedOther => Some(Kept::Success),
-        Outcome::CachedNxdomainA | Outcome::CachedNxdomainAaaa | Outcome::CachedNxdomainOther => {
-            Some(Kept::Denial)
-        }
-        _ => None,
-    }
-}
-
-fn kind_label(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Namespace => "Namespace",
-        Kind::Service => "Service",
-        Kind::EndpointSlice => "EndpointSlice",
-        Kind::ConfigMap => "ConfigMap",
-        Kind::Pod => "Pod",
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{net::Ipv4Addr, sync::atomic::Ordering};
+    use std::{
+        net::Ipv4Addr,
+        sync::atomic::{AtomicU64, Ordering},
+    };
+
+    use dns_ebpf::layout::outcome::Outcome;
 
     use super::*;
-    use crate::corefile::cluster_zones;
+    use crate::{
+        answers::Family as AddressFamily, corefile::cluster_zones, datapath::maps::Count,
+        objects::Kind,
+    };
 
     fn mk_metrics() -> Metrics {
         let cluster = Arc::new(RwLock::new(Cluster::default()));
