@@ -1,6 +1,8 @@
 //! The local addresses on a link of this node: put there, and put back at once
 //! when something takes them away.
 
+mod netlink;
+
 use std::{
     collections::BTreeSet,
     net::IpAddr,
@@ -10,14 +12,9 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use futures::{StreamExt as _, TryStreamExt as _};
-use netlink_packet_route::{
-    RouteNetlinkMessage,
-    address::{AddressAttribute, AddressHeaderFlags, AddressMessage},
-    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
-};
+use netlink_packet_route::{RouteNetlinkMessage, link::LinkMessage};
 use rtnetlink::{
-    Handle, LinkDummy, LinkUnspec, MulticastGroup, new_connection, new_multicast_connection,
-    packet_core::{ErrorMessage, NetlinkPayload},
+    Handle, LinkUnspec, MulticastGroup, new_multicast_connection, packet_core::NetlinkPayload,
 };
 use tokio::{
     select,
@@ -25,9 +22,11 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
+use self::netlink::{
+    LOOPBACK, Netlink, add, carrier, has, holders, is_dummy, is_up, link, link_named, name,
+};
 use crate::{config::LocalInterface, health::Health};
 
-const LOOPBACK: &str = "lo";
 /// Least time between two attempts: something may take the addresses away as
 /// quickly as they are put back.
 const RESTORE_EVERY: Duration = Duration::from_millis(20);
@@ -88,25 +87,6 @@ impl LocalAddresses {
             keeper.follow().await?;
             warn!("the kernel had to drop events of addresses; looking at them anew");
         }
-    }
-}
-
-/// A netlink socket with its task, which ends with it.
-struct Netlink {
-    handle: Handle,
-    connection: tokio::task::JoinHandle<()>,
-}
-
-impl Netlink {
-    fn open() -> Result<Self> {
-        let (connection, handle, _) = new_connection().context("cannot open a netlink socket")?;
-        Ok(Self { handle, connection: tokio::spawn(connection) })
-    }
-}
-
-impl Drop for Netlink {
-    fn drop(&mut self) {
-        self.connection.abort();
     }
 }
 
@@ -239,26 +219,6 @@ async fn place(handle: &Handle, ips: &[IpAddr], interface: &LocalInterface) -> R
     Ok(changes)
 }
 
-async fn add(handle: &Handle, ip: IpAddr, carrier: &Carrier) -> Result<()> {
-    let mut request = handle.address().add(carrier.ifindex, ip, host_prefix(ip));
-    // No other node is to be asked whether it has the address: each has.
-    request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
-    match request.execute().await {
-        Err(rtnetlink::Error::NetlinkError(error)) if is_errno(&error, nix::Error::EEXIST) => {}
-        result => result.with_context(|| {
-            let hint = match ip {
-                IpAddr::V4(_) => "",
-                IpAddr::V6(_) => "; is IPv6 switched off (net.ipv6.conf.*.disable_ipv6)?",
-            };
-            format!(
-                "cannot add {ip} to {} (CAP_NET_ADMIN, or --setup-interface=false{hint})",
-                carrier.name
-            )
-        })?,
-    }
-    Ok(())
-}
-
 async fn remove(handle: &Handle, ips: &[IpAddr], interface: &LocalInterface) -> Result<usize> {
     if let Some(link) = link_named(handle, &interface.name).await?
         && is_dummy(&link)
@@ -286,130 +246,8 @@ async fn remove(handle: &Handle, ips: &[IpAddr], interface: &LocalInterface) -> 
     Ok(held)
 }
 
-/// The link that carries the addresses.
-struct Carrier {
-    ifindex: u32,
-    name: String,
-}
-
-/// Returns the link that is to carry the addresses, made if need be.
-async fn carrier(
-    handle: &Handle,
-    interface: &LocalInterface,
-    changes: &mut Changes,
-) -> Result<Carrier> {
-    let name = interface.name.as_str();
-    if let Some(link) = link_named(handle, name).await? {
-        return Ok(Carrier { ifindex: link.header.index, name: name.to_owned() });
-    }
-    match handle.link().add(LinkDummy::new(name).up().build()).execute().await {
-        Ok(()) => changes.push(format!("made the link {name}")),
-        Err(rtnetlink::Error::NetlinkError(error)) if is_errno(&error, nix::Error::EEXIST) => {}
-        Err(rtnetlink::Error::NetlinkError(error)) if is_errno(&error, nix::Error::EOPNOTSUPP) => {
-            debug!("the kernel has no dummy driver; the local addresses go on {LOOPBACK}");
-            let link = link_named(handle, LOOPBACK).await?;
-            let link = link.context("this network namespace has no lo")?;
-            return Ok(Carrier { ifindex: link.header.index, name: LOOPBACK.to_owned() });
-        }
-        Err(error) => {
-            return Err(error).with_context(|| {
-                format!("cannot make the link {name} (CAP_NET_ADMIN, or --setup-interface=false)")
-            });
-        }
-    }
-    let link = link_named(handle, name).await?;
-    let link = link.with_context(|| format!("the link {name} is gone again"))?;
-    Ok(Carrier { ifindex: link.header.index, name: name.to_owned() })
-}
-
-fn is_errno(error: &ErrorMessage, errno: nix::Error) -> bool {
-    error.to_io().raw_os_error() == Some(errno as i32)
-}
-
-async fn link_named(handle: &Handle, name: &str) -> Result<Option<LinkMessage>> {
-    let mut links = handle.link().get().match_name(name.to_owned()).execute();
-    found(links.try_next().await).with_context(|| format!("cannot look for the link {name}"))
-}
-
-async fn link(handle: &Handle, ifindex: u32) -> Result<Option<LinkMessage>> {
-    let mut links = handle.link().get().match_index(ifindex).execute();
-    found(links.try_next().await).context("cannot look at a link")
-}
-
-/// A link that is not there is no error.
-fn found(
-    link: Result<Option<LinkMessage>, rtnetlink::Error>,
-) -> Result<Option<LinkMessage>, rtnetlink::Error> {
-    match link {
-        Err(rtnetlink::Error::NetlinkError(error)) if is_errno(&error, nix::Error::ENODEV) => {
-            Ok(None)
-        }
-        link => link,
-    }
-}
-
-fn name(link: &LinkMessage) -> Option<&str> {
-    link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name.as_str()),
-        _ => None,
-    })
-}
-
-fn is_up(link: &LinkMessage) -> bool {
-    link.header.flags.contains(LinkFlags::Up)
-}
-
-/// A dummy link of that name is the agent's, or the incumbent's; any other is not.
-fn is_dummy(link: &LinkMessage) -> bool {
-    link.attributes.iter().any(|attribute| match attribute {
-        LinkAttribute::LinkInfo(infos) => {
-            infos.iter().any(|info| matches!(info, LinkInfo::Kind(InfoKind::Dummy)))
-        }
-        _ => false,
-    })
-}
-
-/// Addresses, each with the index of a link that has it.
-#[derive(Debug, Default)]
-struct Holders(BTreeSet<(IpAddr, u32)>);
-
-impl Holders {
-    fn keys(&self) -> impl Iterator<Item = (IpAddr, u32)> + '_ {
-        self.0.iter().copied()
-    }
-
-    fn missing(&self, ips: &[IpAddr]) -> Vec<IpAddr> {
-        let is_held = |ip: IpAddr| self.keys().any(|(held, _)| held == ip);
-        ips.iter().copied().filter(|ip| !is_held(*ip)).collect()
-    }
-}
-
-/// Returns which links have these addresses.
-async fn holders(handle: &Handle, ips: &[IpAddr]) -> Result<Holders> {
-    let mut found = Holders::default();
-    let mut addresses = handle.address().get().execute();
-    while let Some(message) = addresses.try_next().await.context("cannot list the addresses")? {
-        let held = ips.iter().filter(|ip| has(&message, **ip));
-        found.0.extend(held.map(|ip| (*ip, message.header.index)));
-    }
-    Ok(found)
-}
-
-fn has(message: &AddressMessage, ip: IpAddr) -> bool {
-    message.attributes.iter().any(|attribute| {
-        matches!(attribute, AddressAttribute::Address(it) | AddressAttribute::Local(it) if *it == ip)
-    })
-}
-
 /// Says that addresses are somewhere: `A and B are`.
 fn are(ips: &[IpAddr]) -> String {
     let names: Vec<_> = ips.iter().map(ToString::to_string).collect();
     format!("{} {}", names.join(" and "), if names.len() == 1 { "is" } else { "are" })
-}
-
-const fn host_prefix(ip: IpAddr) -> u8 {
-    match ip {
-        IpAddr::V4(_) => 32,
-        IpAddr::V6(_) => 128,
-    }
 }
