@@ -18,7 +18,10 @@ use nlink::{
 };
 use tracing::debug;
 
-use super::table::{self, Addresses, FLOWS, Part, SocketLookup, TABLE};
+use super::{
+    rules::{self, SocketLookup},
+    table::{self, Addresses, FLOWS, Part, TABLE},
+};
 
 /// What NodeLocal `DNSCache` calls each of its rules.
 const INCUMBENT: &str = "NodeLocal DNS Cache";
@@ -120,10 +123,10 @@ impl Kernel {
                 transaction = transaction.add_set_elements(&set, &elements);
             }
         }
-        for chain in table::chains()? {
+        for chain in rules::chains()? {
             transaction = transaction.add_chain(chain);
         }
-        for rule in table::rules(addresses, lookup) {
+        for rule in rules::rules(addresses, lookup) {
             transaction = transaction.add_rule(rule);
         }
         transaction

@@ -8,6 +8,7 @@
 //! node with many rules.
 
 pub mod kernel;
+pub mod rules;
 pub mod table;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -22,7 +23,8 @@ use tracing::{debug, info, warn};
 
 use crate::health::{FallThroughState, Health};
 use kernel::{Installed, Kernel};
-use table::{Addresses, Part, SocketLookup, TABLE};
+use rules::SocketLookup;
+use table::{Addresses, Part, TABLE};
 
 /// How often the table is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
