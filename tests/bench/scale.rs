@@ -64,6 +64,8 @@ const LIMIT: Duration = Duration::from_mins(2);
 const LOOK: Duration = Duration::from_micros(50);
 /// Headless Services that change.
 const CHANGING: u32 = 200;
+/// Endpoints of one slice: the most that controllers put into one.
+const CROWD: u32 = 1000;
 /// A change is not waited for any longer.
 const LATE: Duration = Duration::from_secs(2);
 
@@ -89,8 +91,10 @@ pub(crate) fn run(arguments: &Arguments, json: bool) {
     let since_listed = synced_at - server.listed_at().expect("lists were asked for");
     agent.wait_until_ready();
     let (names, pid) = (maps.names.entries().count(), agent.process().pid());
-    let (cpu, memory) = (machine::cpu_time(pid), Memory::of(pid));
+    let (sync_cpu, memory) = (machine::cpu_time(pid), Memory::of(pid));
 
+    let [crowd_ms, of_crowd_ms] = crowd(&server, &maps);
+    let cpu = machine::cpu_time(pid);
     let mut latencies = change(&server, &maps, arguments);
     let used = machine::cpu_time(pid).saturating_sub(cpu);
     let after = Memory::of(pid);
@@ -101,6 +105,8 @@ pub(crate) fn run(arguments: &Arguments, json: bool) {
          {} Services, {} endpoints; lists of {:.1} and {:.1} MB; {names} names in the kernel\n\
          all in the map {:.0} ms after the last octet of the lists, CPU time until then {:.0} ms\n\
          memory of the agent: {:.1} MB, at most {:.1} MB; after the changes {:.1} MB\n\
+         a slice of {CROWD} endpoints: the last of its names in the map after \
+         {crowd_ms:.1} ms, a change of one of them after {of_crowd_ms:.1} ms\n\
          {} changes a second for {} s, {} of them looked for: in the map after \
          p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms, most {:.2} ms; CPU time {:.0} us a change",
         arguments.services,
@@ -108,7 +114,7 @@ pub(crate) fn run(arguments: &Arguments, json: bool) {
         octets[0] as f64 / 1e6,
         octets[1] as f64 / 1e6,
         since_listed.as_secs_f64() * 1e3,
-        cpu.as_secs_f64() * 1e3,
+        sync_cpu.as_secs_f64() * 1e3,
         memory.now_mb,
         memory.most_mb,
         after.now_mb,
@@ -124,7 +130,8 @@ pub(crate) fn run(arguments: &Arguments, json: bool) {
     let report = json!({
         "machine": machine, "services": arguments.services, "endpoints": arguments.endpoints,
         "names": names, "sync_ms": since_listed.as_secs_f64() * 1e3,
-        "sync_cpu_ms": cpu.as_secs_f64() * 1e3, "memory_mb": memory.now_mb,
+        "sync_cpu_ms": sync_cpu.as_secs_f64() * 1e3, "crowd_ms": crowd_ms,
+        "of_crowd_ms": of_crowd_ms, "memory_mb": memory.now_mb,
         "memory_most_mb": memory.most_mb, "memory_after_mb": after.now_mb,
         "changes_a_second": arguments.changes, "latency_ms": {
             "p50": at(0.5), "p90": at(0.9), "p99": at(0.99), "most": at(1.0)},
@@ -220,6 +227,26 @@ fn fill(server: &ApiServer, arguments: &Arguments) {
         server.apply(&slice(n, n * each, each));
     }
     server.forget();
+}
+
+/// Makes a headless Service with very many endpoints, and then changes one of them.
+/// Returns after how many milliseconds the kernel had each.
+fn crowd(server: &ApiServer, maps: &PinnedMaps) -> [f64; 2] {
+    const NUMBER: u32 = 1 << 20;
+    let (namespace, service) = (namespace(NUMBER), format!("service-{NUMBER}"));
+    server.apply(&mk_headless_service(&namespace, &service, &PORTS));
+    let mut slice = slice(NUMBER, 1 << 22, CROWD);
+    let name = slice.endpoints.iter().filter_map(|it| it.hostname.clone()).min();
+    let first = slice.endpoints.iter().position(|it| it.hostname == name);
+    let (name, first) = (name.expect("names"), first.expect("names"));
+    let name = format!("{name}.{service}.{namespace}.svc.cluster.local");
+    let ips = [slice.endpoints[first].addresses[0].parse().expect("an address"), address(NUMBER)];
+    ips.map(|ip: Ipv4Addr| {
+        slice.endpoints[first].addresses = vec![ip.to_string()];
+        let made_at = server.apply(&slice);
+        // Names are written from the last to the first.
+        look_for(&Change { name: name.clone(), ip, made_at }, maps)
+    })
 }
 
 /// Makes changes at an even rate; returns after how many milliseconds the kernel had

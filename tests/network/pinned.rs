@@ -3,6 +3,7 @@
 
 use aya::maps::{Array, Map, MapData};
 use dns_ebpf::layout::{LAYOUT_VERSION, maps, outcome::Outcome, settings::Settings, zone::Zone};
+use dns_user::datapath::maps::PinnedMaps;
 use harness::{
     agent::Agent,
     client::{UdpClient, ask},
@@ -164,6 +165,8 @@ fn maps_of_another_layout_are_made_anew() {
     let mut settings = open(&agent);
     let before = settings.get(&0, 0).unwrap();
     settings.set(0, Settings { layout_version: LAYOUT_VERSION - 1, ..before }, 0).unwrap();
+    // Nor are settings believed that are not written yet: the seed may be another.
+    assert!(PinnedMaps::open(&agent.pins()).is_err());
     // A folder as that version would have.
     let other = agent.pin_dir().join(format!("v{}", LAYOUT_VERSION - 1));
     std::fs::create_dir(&other).unwrap();

@@ -143,8 +143,7 @@ impl Pins {
                 return None;
             }
         }
-        let settings = self.settings().ok()?;
-        (settings.layout_version == LAYOUT_VERSION).then_some(settings)
+        self.settings().ok()
     }
 
     /// Returns the addresses that the pinned programs answer for.
@@ -155,10 +154,14 @@ impl Pins {
         Ok(v4.into_iter().chain(v6).filter(|ip: &IpAddr| !ip.is_unspecified()).collect())
     }
 
-    /// Returns the pinned settings.
+    /// Returns the pinned settings. Fails while an agent that made the maps has not
+    /// written them: with another seed no name would be found.
     pub fn settings(&self) -> Result<Settings> {
         let map: Array<_, Settings> = Map::Array(self.open(maps::SETTINGS)?).try_into()?;
-        map.get(&0, 0).context("the map SETTINGS is empty")
+        let settings = map.get(&0, 0).context("the map SETTINGS is empty")?;
+        let version = settings.layout_version;
+        ensure!(version == LAYOUT_VERSION, "the map SETTINGS is of layout {version}");
+        Ok(settings)
     }
 
     /// Opens the pinned map with that name.
