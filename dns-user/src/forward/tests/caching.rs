@@ -1,5 +1,7 @@
 //! What is kept of responses, and who gets it.
 
+use tokio::task::JoinHandle;
+
 use super::*;
 use crate::{
     answers::{Arrival, Elsewhere, Family, Provenance},
@@ -25,6 +27,25 @@ impl Rig {
         Self { cache, misses: Arc::new(misses), labels }
     }
 
+    /// Returns one whose only upstream is the socket.
+    async fn before_one() -> (Self, UdpSocket) {
+        let (upstream, address) = mk_socket().await;
+        (Self::new(&[address], PATIENT), upstream)
+    }
+
+    /// A client asks, and upstream says so.
+    async fn ask(
+        &self,
+        query: &Elsewhere,
+        upstream: &UdpSocket,
+        say: impl FnOnce(&[u8]) -> Vec<u8>,
+    ) -> JoinHandle<Result<Answer, ForwardError>> {
+        let client = self.spawn(query);
+        let (query, from) = receive(upstream).await;
+        upstream.send_to(&say(&query), from).await.unwrap();
+        client
+    }
+
     /// Stores what upstream said to `query` so many seconds ago.
     fn keep(&self, query: &Elsewhere, message: &[u8], seconds_ago: u64) {
         let age = Duration::from_secs(seconds_ago);
@@ -39,7 +60,7 @@ impl Rig {
         self.misses.answer_now(query, &self.labels).map(|answer| answer.message)
     }
 
-    fn spawn(&self, query: &Elsewhere) -> tokio::task::JoinHandle<Result<Answer, ForwardError>> {
+    fn spawn(&self, query: &Elsewhere) -> JoinHandle<Result<Answer, ForwardError>> {
         let (misses, query, labels) =
             (Arc::clone(&self.misses), query.clone(), self.labels.clone());
         tokio::spawn(async move { misses.ask(&query, &labels).await })
@@ -97,8 +118,7 @@ fn ttl_and_aa(message: &[u8]) -> (u8, bool) {
 
 #[tokio::test]
 async fn what_was_said_is_kept_for_every_client() {
-    let (upstream, address) = mk_socket().await;
-    let rig = Rig::new(&[address], PATIENT);
+    let (rig, upstream) = Rig::before_one().await;
     assert_eq!(rig.now(&plain()), None);
     // Only DO and CD make another query of it, not the client's size or options.
     let waiting =
@@ -129,9 +149,7 @@ async fn part_of_a_response_is_followed_by_the_whole() {
     let (upstream, address) = mk_socket().await;
     let listener = TcpListener::bind(address).await.unwrap();
     let rig = Rig::new(&[address], PATIENT);
-    let client = rig.spawn(&plain());
-    let (query, from) = receive(&upstream).await;
-    upstream.send_to(&say_in_part(&query), from).await.unwrap();
+    let client = rig.ask(&plain(), &upstream, say_in_part).await;
     let (mut stream, query) = accept(&listener).await;
     send_message(&mut stream, &say(&query, 200, 2)).await;
     assert_eq!(client.await.unwrap().unwrap().message[7], 2, "records");
@@ -140,11 +158,8 @@ async fn part_of_a_response_is_followed_by_the_whole() {
 
 #[tokio::test]
 async fn part_of_a_response_is_better_than_none() {
-    let (upstream, address) = mk_socket().await;
-    let rig = Rig::new(&[address], PATIENT);
-    let client = rig.spawn(&plain());
-    let (query, from) = receive(&upstream).await;
-    upstream.send_to(&say_in_part(&query), from).await.unwrap();
+    let (rig, upstream) = Rig::before_one().await;
+    let client = rig.ask(&plain(), &upstream, say_in_part).await;
     let message = client.await.unwrap().unwrap().message;
     assert_eq!((message[7], message[2] & 2), (1, 2), "a record, and TC");
     assert_eq!(rig.now(&plain()), None, "it is not kept");
@@ -152,25 +167,22 @@ async fn part_of_a_response_is_better_than_none() {
 
 #[tokio::test]
 async fn what_is_not_understood_passes_as_it_is() {
-    let (upstream, address) = mk_socket().await;
-    let rig = Rig::new(&[address], PATIENT);
-    let client = rig.spawn(&plain());
-    let (query, from) = receive(&upstream).await;
-    let mut odd = say(&query, 200, 1);
-    odd[7] = 3;
-    upstream.send_to(&odd, from).await.unwrap();
-    assert_eq!(client.await.unwrap().unwrap().message, with_client_id(odd));
+    let (rig, upstream) = Rig::before_one().await;
+    let odd = |query: &[u8]| {
+        let mut odd = say(query, 200, 1);
+        odd[7] = 3;
+        odd
+    };
+    let client = rig.ask(&plain(), &upstream, odd).await;
+    assert_eq!(client.await.unwrap().unwrap().message, with_client_id(odd(QUERY)));
     assert_eq!(rig.now(&plain()), None);
 }
 
 #[tokio::test]
 async fn what_is_said_without_recursion_is_not_kept() {
-    let (upstream, address) = mk_socket().await;
-    let rig = Rig::new(&[address], PATIENT);
+    let (rig, upstream) = Rig::before_one().await;
     let iterative = mk_query(0, None, Transport::Udp);
-    let client = rig.spawn(&iterative);
-    let (query, from) = receive(&upstream).await;
-    upstream.send_to(&say(&query, 200, 1), from).await.unwrap();
+    let client = rig.ask(&iterative, &upstream, |query| say(query, 200, 1)).await;
     assert!(client.await.unwrap().is_ok());
     assert_eq!(rig.now(&iterative), None);
     rig.keep(&plain(), &say(QUERY, 200, 1), 0);
@@ -179,8 +191,7 @@ async fn what_is_said_without_recursion_is_not_kept() {
 
 #[tokio::test]
 async fn who_asks_near_the_end_renews() {
-    let (upstream, address) = mk_socket().await;
-    let rig = Rig::new(&[address], PATIENT);
+    let (rig, upstream) = Rig::before_one().await;
     rig.keep(&plain(), &say(QUERY, 200, 1), 26);
     assert_eq!(ttl_and_aa(&rig.now(&plain()).unwrap()), (4, true));
     rig.keep(&plain(), &say(QUERY, 200, 1), 28);
@@ -201,7 +212,6 @@ async fn who_asks_near_the_end_renews() {
 
 #[tokio::test]
 async fn old_data_is_given_when_upstream_fails() {
-    let (upstream, address) = mk_socket().await;
     let refusing = mk_refusing().await;
     // A failure is no answer, and the next client does not even wait for it.
     let rig = Rig::new(&[refusing], FAST);
@@ -216,11 +226,9 @@ async fn old_data_is_given_when_upstream_fails() {
     };
     timeout(PATIENCE, rested).await.unwrap();
     // SERVFAIL is a failure, too.
-    let rig = Rig::new(&[address], PATIENT);
+    let (rig, upstream) = Rig::before_one().await;
     rig.keep(&plain(), &say(QUERY, 10, 1), 40);
-    let client = rig.spawn(&plain());
-    let (query, from) = receive(&upstream).await;
-    upstream.send_to(&servfail(&query), from).await.unwrap();
+    let client = rig.ask(&plain(), &upstream, servfail).await;
     assert_eq!(ttl_and_aa(&client.await.unwrap().unwrap().message), (30, true));
     // What is too old is not given, nor what did not exist.
     let rig = Rig::new(&[refusing], FAST);
@@ -230,8 +238,7 @@ async fn old_data_is_given_when_upstream_fails() {
 
 #[tokio::test]
 async fn old_data_is_given_when_upstream_is_slow_and_renewed_when_it_comes() {
-    let (upstream, address) = mk_socket().await;
-    let rig = Rig::new(&[address], PATIENT);
+    let (rig, upstream) = Rig::before_one().await;
     rig.keep(&plain(), &say(QUERY, 10, 1), 40);
     let client = rig.spawn(&plain());
     let (query, from) = receive(&upstream).await;
@@ -253,11 +260,8 @@ async fn old_data_is_given_when_upstream_is_slow_and_renewed_when_it_comes() {
 
 #[tokio::test]
 async fn failures_are_remembered_briefly_but_not_silence() {
-    let (upstream, address) = mk_socket().await;
-    let rig = Rig::new(&[address], PATIENT);
-    let client = rig.spawn(&plain());
-    let (query, from) = receive(&upstream).await;
-    upstream.send_to(&servfail(&query), from).await.unwrap();
+    let (rig, upstream) = Rig::before_one().await;
+    let client = rig.ask(&plain(), &upstream, servfail).await;
     assert_eq!(client.await.unwrap().unwrap().message[2..4], [0x81, 0x82]);
     assert_eq!(rig.now(&plain()).unwrap()[2..4], [0x85, 0x82], "kept: AA");
     let rig = Rig::new(&[mk_refusing().await], FAST);
