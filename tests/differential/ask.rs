@@ -7,7 +7,9 @@ use std::{
     time::Duration,
 };
 
+use dns_ebpf::layout::outcome::Outcome;
 use harness::{
+    agent::Agent,
     client::{UdpClient, exchange_tcp},
     netns::Namespace,
     packet::query::{Query, qtype},
@@ -21,6 +23,7 @@ use crate::{
     compare::{difference, strangers},
     faults::Fault,
     random_questions::Question,
+    ways::Ways,
 };
 
 /// How many queries are under way at once.
@@ -32,17 +35,39 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(4);
 /// How often a truncated response is drawn: what fits depends on CoreDNS's order.
 const DRAWS: usize = 40;
 
+/// How often a question is put to programs that were disturbed: the maps were being
+/// changed, or the agent was short of CPU time.
+const TRIES: usize = 20;
+
 /// A server, with one socket for all questions over UDP.
 pub struct Server<'a> {
     from: &'a Namespace,
     address: SocketAddr,
     udp: UdpClient,
     next_id: u16,
+    /// Whose programs see what is asked over UDP.
+    agent: Option<&'a Agent<'a>>,
+}
+
+/// What came of a question.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The response; None when there is none or it cannot be read.
+    pub response: Option<Message>,
+    /// What the programs made of the query, if there are some and it came over UDP.
+    pub outcome: Option<Outcome>,
 }
 
 impl<'a> Server<'a> {
     pub fn new(from: &'a Namespace, address: SocketAddr) -> Self {
-        Self { from, address, udp: UdpClient::new(from, address).unwrap(), next_id: 1 }
+        let udp = UdpClient::new(from, address).unwrap();
+        Self { from, address, udp, next_id: 1, agent: None }
+    }
+
+    /// Asks one question after the other from now on, so that it can be told what this
+    /// agent's programs make of each.
+    pub fn watched(self, agent: &'a Agent<'a>) -> Self {
+        Self { agent: Some(agent), ..self }
     }
 
     fn take_id(&mut self) -> u16 {
@@ -53,16 +78,51 @@ impl<'a> Server<'a> {
     /// Returns the response, or None when there is none or it cannot be read.
     pub fn ask(&mut self, query: &Query, tcp: bool) -> Option<Message> {
         let octets = query.clone().with_id(self.take_id()).octets();
+        self.exchange(&octets, tcp)
+    }
+
+    /// The same of a message in octets.
+    pub fn exchange(&self, message: &[u8], tcp: bool) -> Option<Message> {
         let response = if tcp {
-            exchange_tcp(self.from, self.address, &octets, ANSWER_LIMIT)
+            exchange_tcp(self.from, self.address, message, ANSWER_LIMIT)
         } else {
-            self.udp.exchange(&octets, ANSWER_LIMIT)
+            self.udp.exchange(message, ANSWER_LIMIT)
         };
         Message::from_vec(&response.ok()?.octets).ok()
     }
 
-    /// Asks all of it; None for what has no response that can be read.
-    pub fn ask_all(&mut self, questions: &[(&Query, bool)]) -> Vec<Option<Message>> {
+    /// Asks all of it.
+    pub fn ask_all(&mut self, questions: &[(&Query, bool)]) -> Vec<Asked> {
+        let Some(agent) = self.agent else {
+            let responses = self.ask_many(questions).into_iter();
+            return responses.map(|response| Asked { response, outcome: None }).collect();
+        };
+        let one = |(query, tcp): &(&Query, bool)| {
+            let octets = (*query).clone().with_id(self.take_id()).octets();
+            self.watch(agent, &octets, *tcp)
+        };
+        questions.iter().map(one).collect()
+    }
+
+    /// Asks one question, in octets, of a server with programs.
+    pub fn watch(&self, agent: &Agent<'_>, message: &[u8], tcp: bool) -> Asked {
+        let mut tries = 0;
+        loop {
+            let (response, counted) = agent.counted(|| self.exchange(message, tcp));
+            let outcome = match counted.into_iter().collect::<Vec<_>>().as_slice() {
+                [] => None,
+                [(outcome, 1)] => Some(*outcome),
+                several => panic!("one query, and the programs saw {several:?}"),
+            };
+            tries += 1;
+            if tries == TRIES || !outcome.is_some_and(is_passing) {
+                return Asked { response, outcome };
+            }
+        }
+    }
+
+    /// Asks all of it, many at a time.
+    fn ask_many(&mut self, questions: &[(&Query, bool)]) -> Vec<Option<Message>> {
         let mut responses = vec![None; questions.len()];
         let mut under_way = HashMap::new();
         let mut to_ask = questions.iter().enumerate();
@@ -175,50 +235,83 @@ impl fmt::Display for Counts {
     }
 }
 
-/// Both servers, asked alike.
+/// What the programs made of a question, and what the judge says to it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub outcome: Option<Outcome>,
+    pub judge: Option<Message>,
+}
+
+/// Both sides, asked alike.
 pub struct Servers<'a> {
-    pub ours: Server<'a>,
-    pub judge: Server<'a>,
+    /// One server, by each way to it.
+    ours: Vec<Server<'a>>,
+    judge: Server<'a>,
     pub counts: Counts,
+    /// Of each question of the last call, in their order: by the first way.
+    pub seen: Vec<Seen>,
     /// What our answers are made to do wrong, to see that it is noticed.
     pub fault: Option<Fault>,
 }
 
 impl<'a> Servers<'a> {
+    /// Compares a server to which there is one way.
     pub fn new(ours: Server<'a>, judge: Server<'a>) -> Self {
-        Self { ours, judge, counts: Counts::default(), fault: None }
+        Self { ours: vec![ours], judge, counts: Counts::default(), seen: Vec::new(), fault: None }
     }
 
-    /// Returns which questions are answered differently, and how.
+    /// Compares an agent, over its datapath and past it.
+    pub fn of(agent: &'a Agent<'a>, ways: &'a Ways, judge: Server<'a>) -> Self {
+        let mut servers = Self::new(ways.over_datapath().watched(agent), judge);
+        servers.ours.push(ways.to_sockets());
+        servers
+    }
+
+    /// Returns which questions are answered differently, and how; of several ways, by the
+    /// first one that differs.
     pub fn differences(&mut self, questions: &[Question]) -> Vec<(usize, String)> {
         let queries: Vec<_> = questions.iter().map(|it| (&it.query, it.tcp)).collect();
-        let (ours, judge) = std::thread::scope(|scope| {
-            let ours = scope.spawn(|| self.ours.ask_all(&queries));
-            let judge = self.judge.ask_all(&queries);
-            (ours.join().unwrap(), judge)
+        let Self { ours, judge, .. } = self;
+        let (judge, ours) = std::thread::scope(|scope| {
+            let queries = &queries;
+            let ways = ours.iter_mut().map(|way| scope.spawn(move || way.ask_all(queries)));
+            let ways: Vec<_> = ways.collect();
+            let judge = judge.ask_all(queries);
+            let ours = ways.into_iter().map(|way| way.join().unwrap());
+            (judge, ours.collect::<Vec<_>>())
         });
         let mut differences = Vec::new();
-        for (number, pair) in ours.into_iter().zip(judge).enumerate() {
-            let question = &questions[number];
-            self.counts.count(question, pair.1.as_ref());
-            let has_silence = pair.0.is_none() || pair.1.is_none();
-            let first = self.compare(question, pair);
-            if has_silence || first.difference.is_some() {
-                let last = self.ask_again(question, first);
-                differences.extend(last.map(|difference| (number, difference)));
-            }
+        self.seen.clear();
+        for (number, (question, judge)) in questions.iter().zip(judge).enumerate() {
+            let judge = judge.response;
+            self.counts.count(question, judge.as_ref());
+            let differs = ours.iter().enumerate().find_map(|(way, asked)| {
+                let pair = (asked[number].response.clone(), judge.clone());
+                self.difference(question, way, pair)
+            });
+            differences.extend(differs.map(|difference| (number, difference)));
+            self.seen.push(Seen { outcome: ours[0][number].outcome, judge });
         }
         differences
     }
 
-    /// Asks again for one that differed, or had no answer; returns what keeps
-    /// differing.
-    fn ask_again(&mut self, question: &Question, first: Compared) -> Option<String> {
+    /// Returns what differs by a way, and still does when it is asked again.
+    fn difference(
+        &mut self,
+        question: &Question,
+        way: usize,
+        pair: (Option<Message>, Option<Message>),
+    ) -> Option<String> {
+        let has_silence = pair.0.is_none() || pair.1.is_none();
+        let first = self.compare(question, pair);
+        if !has_silence && first.difference.is_none() {
+            return None;
+        }
         let Question { query, tcp, .. } = question;
         let draws = if first.are_truncated { DRAWS } else { 1 };
         let mut last = None;
         for _ in 0..draws {
-            let pair = (self.ours.ask(query, *tcp), self.judge.ask(query, *tcp));
+            let pair = (self.ours[way].ask(query, *tcp), self.judge.ask(query, *tcp));
             if pair.0.is_none() && pair.1.is_none() {
                 self.counts.silent += 1;
             }
@@ -235,7 +328,7 @@ impl<'a> Servers<'a> {
                 self.counts.late += 1;
             }
         }
-        last
+        last.map(|difference| if way == 0 { difference } else { format!("past it: {difference}") })
     }
 
     fn compare(
@@ -271,4 +364,10 @@ impl<'a> Servers<'a> {
 struct Compared {
     difference: Option<String>,
     are_truncated: bool,
+}
+
+/// Whether a query was passed up for a moment's reason.
+fn is_passing(outcome: Outcome) -> bool {
+    use Outcome::{Changing, Silent, Stale, Unsure};
+    matches!(outcome, Changing | Silent | Stale | Unsure)
 }

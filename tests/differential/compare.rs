@@ -25,6 +25,20 @@ pub fn difference(ours: &Message, theirs: &Message) -> Option<String> {
     (ours != theirs).then(|| format!("\nours:   {ours:?}\ntheirs: {theirs:?}"))
 }
 
+/// The same of an answer that a cache has kept: its TTLs count down, and names are spelled
+/// as somebody else asked for them.
+pub fn difference_of_kept(ours: &Message, theirs: &Message) -> Option<String> {
+    let [ours, theirs] = [ours, theirs].map(|message| {
+        let mut message = message.clone();
+        let Message { answers, authorities, additionals, .. } = &mut message;
+        for record in answers.iter_mut().chain(authorities).chain(additionals) {
+            record.ttl = 0;
+        }
+        Comparable::new(&message).in_lower_case()
+    });
+    (ours != theirs).then(|| format!("\nours:   {ours:?}\ntheirs: {theirs:?}"))
+}
+
 /// Returns which records of a truncated response the whole does not have.
 pub fn strangers(truncated: &Message, whole: &Message) -> Option<String> {
     let sections = [
@@ -78,6 +92,17 @@ impl Comparable {
                 format!("{size} {version} {:?} {:?}", edns.flags(), edns.options())
             }),
         }
+    }
+
+    fn in_lower_case(mut self) -> Self {
+        let Self { questions, answers, authorities, additionals, .. } = &mut self;
+        for lines in [questions, answers, authorities, additionals] {
+            for line in lines.iter_mut() {
+                line.make_ascii_lowercase();
+            }
+            lines.sort();
+        }
+        self
     }
 }
 

@@ -8,7 +8,7 @@ use harness::{
     cluster::{Cluster, coredns_address, upstream_slice},
     corefile::Corefile,
     feed::{Feed, Write},
-    node::{LOCAL_IP, Node, Pod},
+    node::Node,
     objects::{
         mk_config_map, mk_endpoint, mk_endpoint_slice, mk_headless_service, mk_namespace,
         mk_service,
@@ -25,6 +25,7 @@ use crate::{
     faults::Fault,
     profiles::{PROFILES, has_endpoints},
     random_objects::TEAM,
+    ways::Ways,
 };
 
 /// How long a change may take to both.
@@ -43,8 +44,8 @@ pub struct Judged<'node> {
     pub agent: Agent<'node>,
     pub feed: Feed,
     _cluster: Cluster<'node>,
-    pub node: &'node Node,
-    pod: Pod,
+    node: &'node Node,
+    ways: Ways,
     pub profile: Corefile,
     /// What our answers are made to do wrong.
     pub fault: Option<Fault>,
@@ -55,9 +56,8 @@ impl<'node> Judged<'node> {
     /// Starts everything on `node`, under the first profile.
     pub fn start(node: &'node Node) -> Self {
         let cluster = Cluster::start_with(node, &PROFILES);
-        let pod = node.add_pod("pod");
-        let flags = cluster.judged_flags();
-        let agent = Agent::start(node, &flags.each_ref().map(String::as_str));
+        let ways = Ways::new(node);
+        let agent = ways.start_agent(node, &cluster.judged_flags());
         let feed = Feed::start(&cluster.kubernetes);
         let endpoints = vec![mk_endpoint("10.250.0.2".parse().unwrap())];
         feed.write(vec![
@@ -71,21 +71,21 @@ impl<'node> Judged<'node> {
             feed,
             _cluster: cluster,
             node,
-            pod,
+            ways,
             profile: PROFILES[0],
             fault: None,
             marks: 0,
         }
     }
 
-    /// A client of the agent, in a pod.
+    /// A client of the agent, over the datapath.
     pub fn ours(&self) -> Server<'_> {
-        Server::new(self.pod.namespace(), (LOCAL_IP, 53).into())
+        self.ways.over_datapath()
     }
 
-    /// A client of the agent's sockets, past the kernel: from the node itself.
+    /// A client of the agent's sockets.
     pub fn our_sockets(&self) -> Server<'_> {
-        Server::new(self.node.namespace(), (LOCAL_IP, 53).into())
+        self.ways.to_sockets()
     }
 
     /// A client of CoreDNS under the profile of now.
@@ -137,7 +137,9 @@ impl<'node> Judged<'node> {
 
     /// Both, to be asked alike.
     pub fn servers(&self) -> Servers<'_> {
-        Servers { fault: self.fault, ..Servers::new(self.ours(), self.judge()) }
+        let mut servers = Servers::of(&self.agent, &self.ways, self.judge());
+        servers.fault = self.fault;
+        servers
     }
 }
 

@@ -12,7 +12,7 @@ use hickory_proto::{
 };
 use serde_json::Value;
 
-use crate::{judged::Judged, random_objects::World, random_questions::reverse};
+use crate::{ask::Asked, judged::Judged, random_objects::World, random_questions::reverse};
 
 /// What was compared.
 #[derive(Debug, Default)]
@@ -104,14 +104,12 @@ fn differences_of(
     let entries: BTreeMap<_, _> =
         entries.map(|entry| (entry["name"].as_str().unwrap().to_owned(), entry)).collect();
     let names: BTreeSet<_> = own_names(world).into_iter().chain(entries.keys().cloned()).collect();
-    // Over TCP, so that the kernel is not asked.
     let both = |name| [qtype::A, qtype::AAAA].map(|qtype| Query::new(name, qtype));
     let queries: Vec<_> = names.iter().flat_map(|name| both(name)).collect();
-    let asked: Vec<_> = queries.iter().map(|query| (query, true)).collect();
-    let responses = judged.our_sockets().ask_all(&asked);
+    let responses = judged.our_sockets().ask_all(&over_tcp(&queries));
     let mut differences = Vec::new();
     for (name, pair) in names.iter().zip(responses.chunks(2)) {
-        let [Some(a), Some(aaaa)] = pair else {
+        let [Asked { response: Some(a), .. }, Asked { response: Some(aaaa), .. }] = pair else {
             differences.push(format!("{name}: no answer from the agent's sockets"));
             continue;
         };
@@ -139,11 +137,10 @@ fn other_types(
     asked.extend(entries.keys().cloned());
     let queries: Vec<_> =
         asked.iter().map(|(name, qtype)| Query::new(name, number(qtype))).collect();
-    let over_tcp: Vec<_> = queries.iter().map(|query| (query, true)).collect();
-    let responses = judged.our_sockets().ask_all(&over_tcp);
+    let responses = judged.our_sockets().ask_all(&over_tcp(&queries));
     let mut differences = Vec::new();
     for ((name, qtype), response) in asked.iter().zip(responses) {
-        let Some(response) = response else {
+        let Some(response) = response.response else {
             differences.push(format!("{name} {qtype}: no answer from the agent's sockets"));
             continue;
         };
@@ -170,6 +167,11 @@ fn other_types(
         }
     }
     differences
+}
+
+/// Whole answers, however long.
+fn over_tcp(queries: &[Query]) -> Vec<(&Query, bool)> {
+    queries.iter().map(|query| (query, true)).collect()
 }
 
 fn key(entry: &Value) -> (String, String) {

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on panics with a message"
 )]
 
+mod agree;
 mod ask;
 mod compare;
 mod convergence;
@@ -25,63 +26,24 @@ mod questions;
 mod random;
 mod random_objects;
 mod random_questions;
+mod recorded;
 mod settings;
+mod shapes;
+mod shares;
 mod shrink;
+mod ways;
 mod world;
 
-use std::time::Duration;
-
 use harness::{
-    agent::Agent,
-    client::{UdpClient, exchange_tcp},
     cluster::{Cluster, require_cluster},
-    netns::Namespace,
-    node::{LOCAL_IP, Node},
-    packet::query::Query,
-    wait::wait_until,
+    node::Node,
 };
-use hickory_proto::op::Message;
 
-use crate::compare::difference;
-
-const ANSWER_LIMIT: Duration = Duration::from_secs(6);
-const AGREE_LIMIT: Duration = Duration::from_secs(30);
-
-/// Whom a question is put to.
-#[derive(Clone, Copy)]
-struct Server<'a> {
-    from: &'a Namespace,
-    address: std::net::SocketAddr,
-}
-
-impl Server<'_> {
-    fn ask(self, query: &Query, tcp: bool) -> Message {
-        let octets = query.octets();
-        let response = if tcp {
-            exchange_tcp(self.from, self.address, &octets, ANSWER_LIMIT)
-        } else {
-            UdpClient::new(self.from, self.address)
-                .and_then(|client| client.exchange(&octets, ANSWER_LIMIT))
-        };
-        let response =
-            response.unwrap_or_else(|error| panic!("{query:?} to {}: {error}", self.address));
-        response.message()
-    }
-}
-
-/// Returns what differs between the answers to all questions.
-fn differences(ours: Server<'_>, judge: Server<'_>) -> Vec<String> {
-    let mut differences = Vec::new();
-    for (name, query) in questions::all() {
-        for tcp in [false, true] {
-            let answers = (ours.ask(&query, tcp), judge.ask(&query, tcp));
-            if let Some(difference) = difference(&answers.0, &answers.1) {
-                differences.push(format!("{name}, TCP {tcp}: {difference}"));
-            }
-        }
-    }
-    differences
-}
+use crate::{
+    agree::agree,
+    ask::{Server, Servers},
+    ways::Ways,
+};
 
 #[test]
 fn nodedns_answers_as_coredns_does() {
@@ -90,31 +52,20 @@ fn nodedns_answers_as_coredns_does() {
     }
     let node = Node::new("differential");
     let cluster = Cluster::start(&node);
-    let pod = node.add_pod("pod");
-    let flags = cluster.judged_flags();
-    let agent = Agent::start(&node, &flags.each_ref().map(String::as_str));
-    let ours = Server { from: pod.namespace(), address: (LOCAL_IP, 53).into() };
-    let judge = Server { from: node.namespace(), address: cluster.coredns.address() };
+    let ways = Ways::new(&node);
+    let agent = ways.start_agent(&node, &cluster.judged_flags());
+    let judge = || Server::new(node.namespace(), cluster.coredns.address());
+    let questions = questions::all();
 
-    assert_eq!(differences(judge, judge), Vec::<String>::new(), "CoreDNS against itself");
+    let itself = Servers::new(judge(), judge()).differences(&questions);
+    assert_eq!(itself, Vec::new(), "CoreDNS against itself");
+    let mut servers = Servers::of(&agent, &ways, judge());
     objects::create(&cluster.kubernetes);
-    agree("after everything was created", ours, judge);
+    agree("after everything was created", &mut servers, &questions);
     for (what, change) in objects::changes() {
         change(&cluster.kubernetes);
-        agree(what, ours, judge);
+        agree(what, &mut servers, &questions);
     }
     let packets = agent.status()["packets"].clone();
-    println!("{} questions each time; outcomes in the kernel: {packets}", questions::all().len());
-}
-
-/// Both agree before the deadline: each follows the watch at its own pace.
-fn agree(when: &str, ours: Server<'_>, judge: Server<'_>) {
-    let mut last = Vec::new();
-    wait_until(&format!("both agree {when}"), AGREE_LIMIT, || {
-        last = differences(ours, judge);
-        if !last.is_empty() {
-            println!("{when}, not yet: {last:#?}");
-        }
-        last.is_empty()
-    });
+    println!("{} questions each time; outcomes in the kernel: {packets}", questions.len());
 }

@@ -12,7 +12,7 @@ use harness::{
     cluster::{Cluster, require_cluster},
     coredns::CoreDns,
     netns::Namespace,
-    node::{LOCAL_IP, Node, Pod},
+    node::{LOCAL_IP, Node},
     objects::{mk_config_map, mk_external_name_service, mk_namespace},
     packet::query::{Edns, Query, qtype},
     wait::wait_until,
@@ -25,7 +25,7 @@ use hickory_proto::{
     },
 };
 
-use crate::world::World;
+use crate::{ways::Ways, world::World};
 
 /// The upstream of CoreDNS.
 const WORLD: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(10, 99, 0, 1)), 5353);
@@ -249,16 +249,20 @@ fn corefile(cache: &str, extra: &str, bind: &str) -> String {
     )
 }
 
+/// Who answers: nodedns over its datapath and past it, and the judge.
+const SERVERS: usize = 3;
+const OVER_DATAPATH: usize = 0;
+
 /// nodedns and its judge under one Corefile.
 struct Pair<'node> {
-    /// Who asks, whom, and how over UDP; ours first.
-    servers: [(&'node Namespace, SocketAddr, UdpClient); 2],
+    /// Who asks, whom, and how over UDP.
+    servers: [(&'node Namespace, SocketAddr, UdpClient); SERVERS],
     agent: Agent<'node>,
     _coredns: [CoreDns; 2],
 }
 
 impl<'node> Pair<'node> {
-    fn start(node: &'node Node, pod: &'node Pod, cluster: &Cluster<'_>, cache: &str) -> Self {
+    fn start(node: &'node Node, ways: &'node Ways, cluster: &Cluster<'_>, cache: &str) -> Self {
         let text = corefile(cache, "", "");
         cluster.kubernetes.apply(&mk_config_map("kube-system", "coredns", &[("Corefile", &text)]));
         let kubeconfig = cluster.kubernetes.kubeconfig();
@@ -267,12 +271,13 @@ impl<'node> Pair<'node> {
             let text = corefile(cache, &extra, &format!("bind {ip}"));
             CoreDns::start(node.namespace(), (ip, 53).into(), &text)
         });
-        let (flags, upstream) = (cluster.judged_flags(), ASKED.to_string());
-        let mut arguments = flags.each_ref().map(String::as_str).to_vec();
-        // What the kernel answers is compressed.
-        arguments.extend(["--upstream", &upstream, "--datapath", "off"]);
-        let agent = Agent::start(node, &arguments);
-        let servers = [(pod.namespace(), LOCAL_IP), (node.namespace(), JUDGE)];
+        let upstream = ["--upstream".to_owned(), ASKED.to_string()];
+        let agent = ways.start_agent(node, &[&cluster.judged_flags()[..], &upstream].concat());
+        let servers = [
+            (ways.covered().namespace(), LOCAL_IP),
+            (ways.bare().namespace(), LOCAL_IP),
+            (node.namespace(), JUDGE),
+        ];
         let servers = servers.map(|(namespace, ip)| {
             let server = (ip, 53).into();
             (namespace, server, UdpClient::new(namespace, server).unwrap())
@@ -280,8 +285,8 @@ impl<'node> Pair<'node> {
         Self { servers, agent, _coredns: coredns }
     }
 
-    /// Returns what both answer, ours first.
-    fn ask(&self, query: &[u8], tcp: bool) -> [Vec<u8>; 2] {
+    /// Returns what all answer, the judge last.
+    fn ask(&self, query: &[u8], tcp: bool) -> [Vec<u8>; SERVERS] {
         self.servers.each_ref().map(|(namespace, server, client)| {
             let response = if tcp {
                 exchange_tcp(namespace, *server, query, ANSWER_LIMIT)
@@ -293,14 +298,21 @@ impl<'node> Pair<'node> {
     }
 }
 
-/// Returns what differs but for a SOA's serial and, by so many seconds, TTLs.
-fn difference([ours, theirs]: &[Vec<u8>; 2], seconds: u32) -> Option<String> {
-    if ours == theirs {
-        return None;
-    }
-    let differ = || Some(format!("\nours:   {ours:02x?}\ntheirs: {theirs:02x?}"));
+/// Returns what differs but for a SOA's serial and, by so many seconds, TTLs. What the
+/// kernel says is compressed, so of that the octets of a message may be fewer.
+fn difference([datapath, sockets, theirs]: &[Vec<u8>; SERVERS], seconds: u32) -> Option<String> {
+    let ways = [("over the datapath", datapath), ("past it", sockets)];
+    ways.into_iter().enumerate().find_map(|(way, (what, ours))| {
+        let is_same = ours == theirs
+            || has_same_records(ours, theirs, seconds)
+                && (way == OVER_DATAPATH || ours.len() == theirs.len());
+        (!is_same).then(|| format!("{what}:\nours:   {ours:02x?}\ntheirs: {theirs:02x?}"))
+    })
+}
+
+fn has_same_records(ours: &[u8], theirs: &[u8], seconds: u32) -> bool {
     let (Ok(our), Ok(their)) = (Message::from_vec(ours), Message::from_vec(theirs)) else {
-        return differ();
+        return false;
     };
     let sections = |message: &Message| {
         [&message.answers, &message.authorities, &message.additionals]
@@ -312,15 +324,11 @@ fn difference([ours, theirs]: &[Vec<u8>; 2], seconds: u32) -> Option<String> {
             && ours.ttl.abs_diff(theirs.ttl) <= seconds
     };
     let (our_sections, their_sections) = (sections(&our), sections(&their));
-    let has_same = our_sections
-        .iter()
-        .zip(&their_sections)
-        .all(|(ours, theirs)| ours.iter().zip(theirs).all(is_same));
-    let has_same_rest = ours[..12] == theirs[..12]
-        && ours.len() == theirs.len()
+    let mut pairs = our_sections.iter().zip(&their_sections);
+    ours[..12] == theirs[..12]
+        && pairs.all(|(ours, theirs)| ours.iter().zip(theirs).all(is_same))
         && our.queries == their.queries
-        && our.edns == their.edns;
-    if has_same && has_same_rest { None } else { differ() }
+        && our.edns == their.edns
 }
 
 fn without_serial(record: &Record) -> Record {
@@ -338,7 +346,7 @@ fn what_leads_outside_and_what_is_odd() {
     }
     let node = Node::new("outside");
     let cluster = Cluster::start(&node);
-    let pod = node.add_pod("pod");
+    let ways = Ways::new(&node);
     let _world = World::start(node.namespace(), WORLD, answer);
     for ip in [ASKED, JUDGE] {
         node.add_address(ip.into());
@@ -348,7 +356,7 @@ fn what_leads_outside_and_what_is_odd() {
         cluster.kubernetes.apply(&mk_external_name_service("out", &service, &target));
     }
     for (cache, seconds) in CACHES {
-        let pair = Pair::start(&node, &pod, &cluster, cache);
+        let pair = Pair::start(&node, &ways, &cluster, cache);
         let last = Query::new("c12.out.svc.cluster.local", qtype::CNAME).octets();
         wait_until("both know the Services", AGREE_LIMIT, || {
             let answers = pair.ask(&last, false);

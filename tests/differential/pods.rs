@@ -6,18 +6,21 @@
 use std::net::Ipv4Addr;
 
 use harness::{
-    agent::Agent,
     cluster::{Cluster, require_cluster},
     coredns::CoreDns,
     kubernetes::Kubernetes,
-    node::{LOCAL_IP, Node},
+    node::Node,
     objects::{mk_config_map, mk_namespace, mk_pod, mk_service_account},
-    packet::query::{Query, qtype},
-    wait::wait_until,
+    packet::query::qtype,
 };
 use k8s_openapi::api::core::v1::Pod;
 
-use crate::{AGREE_LIMIT, Server, compare::difference};
+use crate::{
+    agree::agree,
+    ask::{Server, Servers},
+    random_questions::Question,
+    ways::Ways,
+};
 
 /// Where the judge answers.
 const JUDGE_IP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 11);
@@ -50,25 +53,9 @@ const NAMES: [&str; 22] = [
 
 const TYPES: [u16; 6] = [qtype::A, qtype::AAAA, qtype::SRV, qtype::TXT, qtype::CNAME, qtype::PTR];
 
-fn differences(ours: Server<'_>, judge: Server<'_>) -> Vec<String> {
-    let questions = NAMES.into_iter().flat_map(|name| TYPES.map(|qtype| (name, qtype)));
-    let differ = |(name, qtype)| {
-        let query = Query::new(&format!("{name}.pod.cluster.local"), qtype);
-        let difference = difference(&ours.ask(&query, false), &judge.ask(&query, false))?;
-        Some(format!("{name} type {qtype}: {difference}"))
-    };
-    questions.filter_map(differ).collect()
-}
-
-fn agree(when: &str, ours: Server<'_>, judge: Server<'_>) {
-    let mut last = Vec::new();
-    wait_until(&format!("both agree: {when}"), AGREE_LIMIT, || {
-        last = differences(ours, judge);
-        if !last.is_empty() {
-            println!("{when}, not yet: {last:#?}");
-        }
-        last.is_empty()
-    });
+fn questions() -> Vec<Question> {
+    let names = NAMES.into_iter().map(|name| format!("{name}.pod.cluster.local"));
+    names.flat_map(|name| TYPES.map(|qtype| Question::new(&name, qtype))).collect()
 }
 
 /// Makes a Pod that is on a node, labelled `team`, with a phase and an address.
@@ -130,11 +117,10 @@ fn pods_are_followed_while_coredns_follows_them() {
     let node = Node::new("pods");
     let cluster = Cluster::start(&node);
     node.add_address(JUDGE_IP.into());
-    let pod = node.add_pod("pod");
+    let ways = Ways::new(&node);
     create(&cluster.kubernetes);
-    let flags = cluster.judged_flags();
-    let _agent = Agent::start(&node, &flags.each_ref().map(String::as_str));
-    let ours = Server { from: pod.namespace(), address: (LOCAL_IP, 53).into() };
+    let agent = ways.start_agent(&node, &cluster.judged_flags());
+    let questions = questions();
     let kubeconfig = format!("kubeconfig {}", cluster.kubernetes.kubeconfig().display());
     for options in [
         "pods insecure",
@@ -155,11 +141,13 @@ fn pods_are_followed_while_coredns_follows_them() {
         let map = mk_config_map("kube-system", "coredns", &[("Corefile", text.as_str())]);
         cluster.kubernetes.apply(&map);
         let text = corefile(&format!("bind {JUDGE_IP}"), &kubeconfig);
-        let judge = CoreDns::start(node.namespace(), (JUDGE_IP, 53).into(), &text);
-        let server = Server { from: node.namespace(), address: judge.address() };
-        agree(options, ours, server);
+        let coredns = CoreDns::start(node.namespace(), (JUDGE_IP, 53).into(), &text);
+        let judge = Server::new(node.namespace(), coredns.address());
+        let mut servers = Servers::of(&agent, &ways, judge);
+        let mut agree = |when: &str| agree(when, &mut servers, &questions);
+        agree(options);
         if options == "pods verified" {
-            changes(&cluster.kubernetes, |when| agree(when, ours, server));
+            changes(&cluster.kubernetes, agree);
         }
     }
 }

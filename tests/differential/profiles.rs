@@ -95,6 +95,11 @@ pub fn has_endpoints(profile: &Corefile) -> bool {
     !profile.kubernetes.contains(&"noendpoints")
 }
 
+/// Whether all endpoints that are ready have names.
+pub fn shows_all_endpoints(profile: &Corefile) -> bool {
+    has_endpoints(profile) && !profile.kubernetes.iter().any(|line| line.starts_with("labels "))
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

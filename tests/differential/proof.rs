@@ -23,7 +23,7 @@ const ANEW: usize = 2;
 
 fn all_of(questions: &[Question], mut server: Server<'_>) -> Vec<Option<Message>> {
     let queries: Vec<_> = questions.iter().map(|it| (&it.query, it.tcp)).collect();
-    server.ask_all(&queries)
+    server.ask_all(&queries).into_iter().map(|asked| asked.response).collect()
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use harness::packet::query::{Edns, Query, qtype};
 
+use crate::random_questions::Question;
+
 const NAMES: [&str; 30] = [
     "kubernetes.default.svc.cluster.local",
     "kube-dns.kube-system.svc.cluster.local",
@@ -47,15 +49,13 @@ const TYPES: [u16; 9] = [
     65,
 ];
 
-/// Every question, with what it is called.
-pub fn all() -> Vec<(String, Query)> {
+/// Every question, over UDP and over TCP.
+pub fn all() -> Vec<Question> {
     let mut questions = Vec::new();
     for name in NAMES {
-        for qtype in TYPES {
-            questions.push((format!("{name} type {qtype}"), Query::new(name, qtype)));
-        }
+        questions.extend(TYPES.map(|qtype| Question::new(name, qtype)));
     }
-    let web = |qtype| Query::new("web.prod.svc.cluster.local", qtype);
+    let web = |qtype| Question::new("web.prod.svc.cluster.local", qtype);
     for qtype in [qtype::A, qtype::AAAA, qtype::TXT] {
         for edns in [
             Edns::default(),
@@ -63,12 +63,15 @@ pub fn all() -> Vec<(String, Query)> {
             Edns { size: 0, ..Edns::default() },
             Edns { options: vec![(10, vec![7; 8])], ..Edns::default() },
         ] {
-            questions.push((format!("web type {qtype} {edns:?}"), web(qtype).with_edns(edns)));
+            let Question { name, query, tcp } = web(qtype);
+            questions.push(Question { name, query: query.with_edns(edns), tcp });
         }
         for flags in [0x0000, 0x0010, 0x0110, 0x0120, 0x07ff] {
-            let query = Query { flags, ..web(qtype) };
-            questions.push((format!("web type {qtype} flags {flags:04x}"), query));
+            let Question { name, query, tcp } = web(qtype);
+            questions.push(Question { name, query: Query { flags, ..query }, tcp });
         }
     }
+    let over_tcp = questions.clone().into_iter().map(|it| Question { tcp: true, ..it });
+    questions.extend(over_tcp.collect::<Vec<_>>());
     questions
 }

@@ -6,16 +6,18 @@
 
 use std::{env, time::Instant};
 
-use harness::{cluster::require_cluster, node::Node};
+use harness::{cluster::require_cluster, corefile::Corefile, node::Node};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
 use crate::{
-    ask::Counts,
+    ask::{Counts, Seen},
     judged::Judged,
     kernel_map::{self, Compared},
-    profiles::{PROFILES, has_kernel},
+    profiles::{PROFILES, has_kernel, shows_all_endpoints},
     random_objects::World,
-    random_questions::question,
+    random_questions::{Question, question},
+    shapes::Case,
+    shares::Shares,
     shrink::shrink,
 };
 
@@ -47,6 +49,7 @@ fn random_clusters_are_answered_as_coredns_does() {
     let mut world = World::default();
     let (mut asked, mut differences) = (0, Vec::new());
     let (mut counts, mut map) = (Counts::default(), Compared::default());
+    let mut shares = Shares::default();
     let began = Instant::now();
     for round in 0..rounds {
         judged.follow(random.random_range(0..PROFILES.len()));
@@ -62,7 +65,9 @@ fn random_clusters_are_answered_as_coredns_does() {
             let found = servers.differences(&questions);
             asked += number;
             counts.add(std::mem::take(&mut servers.counts));
+            let answered = std::mem::take(&mut servers.seen);
             drop(servers);
+            count_shares(&judged.profile, &world, &questions, &answered, &mut shares);
             for (at, difference) in found {
                 let (question, name) = (&questions[at], judged.profile.name);
                 println!("seed {seed}, round {round}.{part}, {name}: {question}: {difference}");
@@ -85,10 +90,28 @@ fn random_clusters_are_answered_as_coredns_does() {
         began.elapsed(),
         differences.len()
     );
-    println!("{counts}");
+    println!("{counts}\n{shares}");
     println!("the kernel's map against the agent's sockets: {map:?}");
     println!("outcomes in the kernel: {}", judged.agent.status()["packets"]);
     assert!(differences.is_empty(), "seed {seed}: {differences:#?}");
+    assert!(shares.wrong.is_empty(), "seed {seed}: {:#?}", shares.wrong);
+    assert!(shares.is_telling(), "seed {seed}: nothing that the kernel has to answer");
     assert!(map.is_proven(), "seed {seed}: nothing to leave out of the kernel's map: {map:?}");
     assert_eq!(counts.late, 0, "seed {seed}: answers that were late, see above");
+}
+
+/// Counts who answered what is asked over UDP, where the kernel has anything.
+fn count_shares(
+    profile: &Corefile,
+    world: &World,
+    questions: &[Question],
+    answered: &[Seen],
+    shares: &mut Shares,
+) {
+    let (zones, shows_all) = (profile.name_zones(), shows_all_endpoints(profile));
+    for (question, Seen { outcome, judge }) in questions.iter().zip(answered) {
+        if let (Some(outcome), Some(response), true) = (outcome, judge, has_kernel(profile)) {
+            shares.count(&Case { world, zones: &zones, shows_all, question, response }, *outcome);
+        }
+    }
 }

@@ -38,8 +38,15 @@ const SUFFIXES: [&str; 3] = ["a", "b", "c"];
 pub const TEAM: &str = "team";
 const TEAMS: [&str; 2] = ["red", "blue"];
 
-/// Namespace (empty for Namespaces) and name.
+/// The label that joins a slice to its Service.
+const SERVICE_NAME: &str = "kubernetes.io/service-name";
+
+/// Namespace and name.
 pub type Key = (String, String);
+
+fn key<K: Resource>(object: &K) -> Key {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
 
 /// What the API server has, besides what every cluster has.
 #[derive(Clone, Default)]
@@ -113,6 +120,31 @@ fn relabel<K: Resource<DynamicType = ()> + Object, N: Ord>(
 }
 
 impl World {
+    /// The objects of a cluster that stays as it is.
+    pub fn of(
+        namespaces: Vec<Namespace>,
+        services: Vec<Service>,
+        slices: Vec<EndpointSlice>,
+    ) -> Self {
+        Self {
+            namespaces: namespaces.into_iter().map(|it| (it.name_any(), it)).collect(),
+            services: services.into_iter().map(|it| (key(&it), it)).collect(),
+            slices: slices.into_iter().map(|it| (key(&it), it)).collect(),
+            numbers: 0,
+        }
+    }
+
+    /// Returns which Service a slice belongs to, whether or not there is one.
+    pub fn service_of(slice: &EndpointSlice) -> Key {
+        let service = slice.labels().get(SERVICE_NAME).cloned();
+        (slice.namespace().unwrap_or_default(), service.unwrap_or_default())
+    }
+
+    /// Whether an endpoint may be in answers: unless it says otherwise.
+    pub fn is_ready(endpoint: &Endpoint) -> bool {
+        endpoint.conditions.as_ref().and_then(|it| it.ready) != Some(false)
+    }
+
     pub fn next_number(&mut self) -> u16 {
         self.numbers += 1;
         self.numbers
@@ -284,8 +316,7 @@ impl World {
     fn move_slice(&mut self, random: &mut StdRng, writes: &mut Vec<Write>) {
         let service = (*SERVICES.choose(random).unwrap()).to_owned();
         if let Some(slice) = self.slices.values_mut().choose(random) {
-            let label = "kubernetes.io/service-name".to_owned();
-            slice.labels_mut().insert(label, service);
+            slice.labels_mut().insert(SERVICE_NAME.to_owned(), service);
             writes.push(Write::apply(slice));
         }
     }

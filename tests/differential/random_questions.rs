@@ -7,7 +7,6 @@ use k8s_openapi::api::{
     core::v1::Service,
     discovery::v1::{Endpoint, EndpointSlice},
 };
-use kube::ResourceExt as _;
 use rand::{Rng as _, rngs::StdRng, seq::IndexedRandom as _, seq::IteratorRandom as _};
 
 use crate::random_objects::{HOSTNAMES, Key, PODS, PORTS, SERVICES, World, mk_address};
@@ -121,24 +120,20 @@ fn mk_known(random: &mut StdRng, world: &World) -> Option<(String, u16)> {
         // An endpoint, by its own name.
         0..2 => {
             let has_service = |slice: &&EndpointSlice| {
-                let service = slice.labels().get("kubernetes.io/service-name").cloned();
-                let key = (slice.namespace().unwrap_or_default(), service.unwrap_or_default());
+                let key = World::service_of(slice);
                 world.services.contains_key(&key) && world.namespaces.contains_key(&key.0)
             };
             let slice = world.slices.values().filter(has_service).choose(random)?;
-            let is_ready = |endpoint: &&Endpoint| {
-                endpoint.conditions.as_ref().and_then(|it| it.ready) != Some(false)
-            };
+            let is_ready = |endpoint: &&Endpoint| World::is_ready(endpoint);
             let endpoint = slice.endpoints.iter().filter(is_ready).choose(random)?;
             let address = endpoint.addresses.first()?;
             let host = endpoint.hostname.clone();
             let host = host.unwrap_or_else(|| address.replace(['.', ':'], "-"));
             let host = if host.ends_with('-') { host + "0" } else { host };
-            let owner = slice.labels().get("kubernetes.io/service-name")?;
-            let namespace = slice.namespace()?;
+            let (namespace, owner) = World::service_of(slice);
             let qtype = if address.contains(':') { qtype::AAAA } else { qtype::A };
             let qtype = if random.random_bool(0.3) { qtype::SRV } else { qtype };
-            Some((format!("{host}.{}", service(&namespace, owner)), qtype))
+            Some((format!("{host}.{}", service(&namespace, &owner)), qtype))
         }
         // An address of either.
         2 | 3 => Some((reverse(mk_some_address(random, world).parse().ok()?), qtype::PTR)),

@@ -4,21 +4,24 @@
 use std::net::Ipv4Addr;
 
 use harness::{
-    agent::Agent,
     cluster::{Cluster, require_cluster},
     coredns::CoreDns,
     kubernetes::Kubernetes,
-    node::{LOCAL_IP, Node},
+    node::Node,
     objects::{
         mk_config_map, mk_endpoint, mk_endpoint_slice, mk_external_name_service,
         mk_headless_service, mk_namespace, mk_service,
     },
-    packet::query::{Query, qtype},
-    wait::wait_until,
+    packet::query::qtype,
 };
 use kube::Resource;
 
-use crate::{AGREE_LIMIT, Server, compare::difference};
+use crate::{
+    agree::agree,
+    ask::{Server, Servers},
+    random_questions::Question,
+    ways::Ways,
+};
 
 /// Where the judge answers.
 const JUDGE_IP: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 11);
@@ -107,26 +110,8 @@ fn create(kubernetes: &Kubernetes<'_>) {
     }
 }
 
-/// Returns what differs between the answers.
-fn differences(ours: Server<'_>, judge: Server<'_>) -> Vec<String> {
-    let questions = NAMES.into_iter().flat_map(|name| TYPES.map(|qtype| (name, qtype)));
-    let differ = |(name, qtype)| {
-        let query = Query::new(name, qtype);
-        let difference = difference(&ours.ask(&query, false), &judge.ask(&query, false))?;
-        Some(format!("{name} type {qtype}: {difference}"))
-    };
-    questions.filter_map(differ).collect()
-}
-
-fn agree(when: &str, ours: Server<'_>, judge: Server<'_>) {
-    let mut last = Vec::new();
-    wait_until(&format!("both agree: {when}"), AGREE_LIMIT, || {
-        last = differences(ours, judge);
-        if !last.is_empty() {
-            println!("{when}, not yet: {last:#?}");
-        }
-        last.is_empty()
-    });
+fn questions() -> Vec<Question> {
+    NAMES.into_iter().flat_map(|name| TYPES.map(|qtype| Question::new(name, qtype))).collect()
 }
 
 #[test]
@@ -137,11 +122,10 @@ fn the_settings_of_coredns_are_followed() {
     let node = Node::new("settings");
     let cluster = Cluster::start(&node);
     node.add_address(JUDGE_IP.into());
-    let pod = node.add_pod("pod");
+    let ways = Ways::new(&node);
     create(&cluster.kubernetes);
-    let flags = cluster.judged_flags();
-    let _agent = Agent::start(&node, &flags.each_ref().map(String::as_str));
-    let ours = Server { from: pod.namespace(), address: (LOCAL_IP, 53).into() };
+    let agent = ways.start_agent(&node, &cluster.judged_flags());
+    let questions = questions();
     let bind = format!("bind {JUDGE_IP}");
     let kubeconfig = format!("kubeconfig {}", cluster.kubernetes.kubeconfig().display());
     for options in OPTIONS {
@@ -149,14 +133,16 @@ fn the_settings_of_coredns_are_followed() {
         let map = mk_config_map("kube-system", "coredns", &[("Corefile", text.as_str())]);
         cluster.kubernetes.apply(&map);
         let text = corefile(options, [&bind, &kubeconfig]);
-        let judge = CoreDns::start(node.namespace(), (JUDGE_IP, 53).into(), &text);
-        let server = Server { from: node.namespace(), address: judge.address() };
-        agree(options, ours, server);
+        let coredns = CoreDns::start(node.namespace(), (JUDGE_IP, 53).into(), &text);
+        let judge = Server::new(node.namespace(), coredns.address());
+        let mut servers = Servers::of(&agent, &ways, judge);
+        let mut agree = |when: &str| agree(when, &mut servers, &questions);
+        agree(options);
         if options == "namespace_labels team=a" {
             cluster.kubernetes.apply_global(&labelled(mk_namespace("blue"), "a"));
-            agree("after a Namespace was labelled", ours, server);
+            agree("after a Namespace was labelled");
             cluster.kubernetes.apply_global(&labelled(mk_namespace("blue"), "b"));
-            agree("after it was labelled otherwise", ours, server);
+            agree("after it was labelled otherwise");
         }
     }
 }

@@ -18,7 +18,7 @@ const TICK: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Returns the response to a query, which came over TCP or not; None for silence.
-pub type Answer = fn(&[u8], bool) -> Option<Vec<u8>>;
+type Answer = Arc<dyn Fn(&[u8], bool) -> Option<Vec<u8>> + Send + Sync>;
 
 /// The running server. Dropping it ends its threads.
 pub struct World {
@@ -29,7 +29,12 @@ pub struct World {
 
 impl World {
     /// Serves at `address`, over UDP and TCP.
-    pub fn start(namespace: &Namespace, address: SocketAddr, answer: Answer) -> Self {
+    pub fn start(
+        namespace: &Namespace,
+        address: SocketAddr,
+        answer: impl Fn(&[u8], bool) -> Option<Vec<u8>> + Send + Sync + 'static,
+    ) -> Self {
+        let answer: Answer = Arc::new(answer);
         let (udp, tcp) = namespace
             .run(|| -> io::Result<_> {
                 Ok((UdpSocket::bind(address)?, TcpListener::bind(address)?))
@@ -39,18 +44,18 @@ impl World {
         tcp.set_nonblocking(true).unwrap();
         let stopped = Arc::new(AtomicBool::new(false));
         let queries = Arc::new(AtomicU64::new(0));
-        let for_udp = (Arc::clone(&stopped), Arc::clone(&queries));
+        let for_udp = (Arc::clone(&stopped), Arc::clone(&queries), Arc::clone(&answer));
         let for_tcp = (Arc::clone(&stopped), Arc::clone(&queries));
         let threads = vec![
-            std::thread::spawn(move || serve_datagrams(&udp, answer, &for_udp.0, &for_udp.1)),
+            std::thread::spawn(move || serve_datagrams(&udp, &for_udp.2, &for_udp.0, &for_udp.1)),
             std::thread::spawn(move || {
                 while !for_tcp.0.load(Ordering::Relaxed) {
                     match tcp.accept() {
                         // CoreDNS keeps connections: each has a thread, until it is closed.
                         Ok((stream, _)) => {
-                            let queries = Arc::clone(&for_tcp.1);
+                            let (queries, answer) = (Arc::clone(&for_tcp.1), Arc::clone(&answer));
                             drop(std::thread::spawn(move || {
-                                serve_stream(stream, answer, &queries)
+                                serve_stream(stream, &answer, &queries)
                             }));
                         }
                         Err(_) => pause(),
@@ -76,7 +81,7 @@ impl Drop for World {
     }
 }
 
-fn serve_datagrams(socket: &UdpSocket, answer: Answer, stopped: &AtomicBool, queries: &AtomicU64) {
+fn serve_datagrams(socket: &UdpSocket, answer: &Answer, stopped: &AtomicBool, queries: &AtomicU64) {
     let mut octets = vec![0; 65_536];
     while !stopped.load(Ordering::Relaxed) {
         let Ok((length, client)) = socket.recv_from(&mut octets) else { continue };
@@ -88,7 +93,7 @@ fn serve_datagrams(socket: &UdpSocket, answer: Answer, stopped: &AtomicBool, que
 }
 
 /// Answers until the client closes or falls silent.
-fn serve_stream(mut stream: TcpStream, answer: Answer, queries: &AtomicU64) -> io::Result<()> {
+fn serve_stream(mut stream: TcpStream, answer: &Answer, queries: &AtomicU64) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     loop {

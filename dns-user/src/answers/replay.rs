@@ -29,56 +29,16 @@ const OBJECTS: &str = include_str!("../../../tests/vectors/objects.json");
 const VECTORS: &str = include_str!("../../../tests/vectors/vectors.jsonl");
 
 /// What kubeadm installs; the profile `wire` has it, too.
-pub(super) const KUBEADM: &str = r"
-.:53 {
-    errors
-    kubernetes cluster.local in-addr.arpa ip6.arpa {
-        pods insecure
-        fallthrough in-addr.arpa ip6.arpa
-        ttl 30
-    }
-    forward . /etc/resolv.conf
-    cache 30 {
-        disable success cluster.local
-        disable denial cluster.local
-    }
-    loadbalance
-}
-";
+pub(super) const KUBEADM: &str = include_str!("../../../tests/vectors/kubeadm.Corefile");
 
 /// What kubespray installs.
-const KUBESPRAY: &str = r"
-.:53 {
-    errors
-    kubernetes cluster.local in-addr.arpa ip6.arpa {
-        pods insecure
-        fallthrough in-addr.arpa ip6.arpa
-    }
-    forward . /etc/resolv.conf
-    cache 30
-    loadbalance
-}
-";
+const KUBESPRAY: &str = include_str!("../../../tests/vectors/kubespray.Corefile");
 
 /// The `kubernetes` plugin alone.
-const BARE: &str = r"
-.:53 {
-    kubernetes cluster.local in-addr.arpa ip6.arpa {
-        pods verified
-    }
-}
-";
+const BARE: &str = include_str!("../../../tests/vectors/pods-verified-bare.Corefile");
 
 /// Pods are left out, and endpoints are called as their Pods.
-const POD_NAMES: &str = r"
-.:53 {
-    kubernetes cluster.local in-addr.arpa ip6.arpa {
-        endpoint_pod_names
-        fallthrough in-addr.arpa ip6.arpa
-    }
-    forward . /etc/resolv.conf
-}
-";
+const POD_NAMES: &str = include_str!("../../../tests/vectors/pods-disabled-podnames.Corefile");
 
 /// The Corefile of each profile. `nodelocal-miss` is kubeadm's answers behind
 /// another cache.
