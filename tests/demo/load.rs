@@ -15,7 +15,7 @@ const QUESTIONS: [&str; 5] = [
 /// Asks for a second as fast as dnsperf can; false when a query was lost.
 pub fn run(rig: &Rig<'_>) -> bool {
     let (kernel, cpu) = (kernel_answers(rig), rig.agent.process().cpu_time());
-    let report = Dnsperf::start(&rig.pods[0], LOCAL_IP.into(), &QUESTIONS, 1).finish();
+    let report = Dnsperf::start(rig.pods[0].namespace(), LOCAL_IP.into(), &QUESTIONS, 1).finish();
     let kernel = kernel_answers(rig) - kernel;
     let cpu = rig.agent.process().cpu_time().saturating_sub(cpu);
     println!(

@@ -1,4 +1,4 @@
-//! dnsperf: queries from a pod as fast as they are answered.
+//! dnsperf: queries from a pod, or a node, as fast as they are answered.
 
 use std::{
     fmt,
@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::NamedTempFile;
 
-use crate::{node::Pod, process::Child, tools};
+use crate::{netns::Namespace, process::Child, tools};
 
 /// How long dnsperf waits for an answer until it counts the query as lost, in
 /// seconds.
@@ -79,20 +79,25 @@ pub struct Report {
 }
 
 impl Dnsperf {
-    /// Starts to ask `server` from `pod`, for some seconds, the same questions
+    /// Starts to ask `server` from `place`, for some seconds, the same questions
     /// (`NAME TYPE`) over and over.
     #[track_caller]
-    pub fn start(pod: &Pod, server: IpAddr, questions: &[&str], seconds: u64) -> Self {
+    pub fn start(place: &Namespace, server: IpAddr, questions: &[&str], seconds: u64) -> Self {
         let questions = Questions::new(questions);
-        let dnsperf = Self::start_load(pod, server, &questions, Load::for_seconds(seconds));
+        let dnsperf = Self::start_load(place, server, &questions, Load::for_seconds(seconds));
         Self { _questions: Some(questions), ..dnsperf }
     }
 
-    /// Starts to ask `server` from `pod`; the questions have to outlive it.
+    /// Starts to ask `server` from `place`; the questions have to outlive it.
     #[track_caller]
-    pub fn start_load(pod: &Pod, server: IpAddr, questions: &Questions, load: Load) -> Self {
+    pub fn start_load(
+        place: &Namespace,
+        server: IpAddr,
+        questions: &Questions,
+        load: Load,
+    ) -> Self {
         let Load { seconds, threads, clients, queries_per_s } = load;
-        let mut command = pod.command(tools::expect("dnsperf"));
+        let mut command = place.command(tools::expect("dnsperf"));
         command.args(["-s", &server.to_string(), "-l", &seconds.to_string()]);
         command.args(["-t", &TIMEOUT_S.to_string(), "-b", &BUFFER_KIB.to_string()]);
         command.args(["-c", &clients.to_string(), "-T", &threads.to_string()]);

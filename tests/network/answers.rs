@@ -28,7 +28,8 @@ fn assert_same_message(case: &str, kernel: &Response, agent: &Response) {
         let mut message = response.message();
         message.answers.sort_by_key(ToString::to_string);
         message.additionals.sort_by_key(ToString::to_string);
-        message
+        // As text: hickory's records are equal whatever their TTLs are.
+        format!("{message:#?}")
     });
     assert_eq!(kernel, agent, "{case}");
 }
@@ -92,7 +93,8 @@ fn a_cookie_is_left_to_the_agent() {
     assert_eq!(counted, once(&[Outcome::Unsupported]));
     let (from_kernel, counted) = agent.counted(|| ask(rig.pod.namespace(), SERVER, &query));
     assert_eq!(counted, once(&[Outcome::AnswerA]));
-    assert_eq!(response.message().answers, from_kernel.message().answers, "{response}");
+    let text = |of: &Response| format!("{:?}", of.message().answers);
+    assert_eq!(text(&response), text(&from_kernel), "{response}");
     assert_eq!(response.message().metadata, from_kernel.message().metadata, "{response}");
     assert_eq!(rig.upstream.udp_queries(), 0);
 }

@@ -14,7 +14,7 @@ use harness::{
     wait::wait_until,
 };
 
-use crate::rig::{Rig, SERVER, SOON, once, rig};
+use crate::rig::{Rig, SERVER, SOON, once, places, rig, start_of_both_families};
 
 const QUESTIONS: [&str; 5] = [
     "web.shop.svc.cluster.local A",
@@ -27,7 +27,7 @@ const QUESTIONS: [&str; 5] = [
 const IDLE: Duration = Duration::from_millis(100);
 
 fn start_dnsperf(rig: &Rig, seconds: u64) -> Dnsperf {
-    Dnsperf::start(&rig.pod, LOCAL_IP.into(), &QUESTIONS, seconds)
+    Dnsperf::start(rig.pod.namespace(), LOCAL_IP.into(), &QUESTIONS, seconds)
 }
 
 /// Waits until the kernel has answered for a second.
@@ -57,6 +57,20 @@ fn the_agent_idles_while_the_kernel_answers() {
     println!("{report}; agent CPU +{} ms", cpu_time.as_millis());
     assert_complete(&report, agent.answered() - answered);
     assert!(cpu_time < IDLE, "the agent used {cpu_time:?} while the kernel answered");
+}
+
+#[test]
+fn a_pod_and_the_node_are_answered_over_both_families() {
+    let Some(rig) = rig("dnsperf", &["dnsperf"]) else { return };
+    let agent = start_of_both_families(&rig);
+    for (place, server) in places(&rig) {
+        let case = format!("{} asks {server}", place.name());
+        let dnsperf = || Dnsperf::start(place, server, &QUESTIONS, 1).finish();
+        let (report, counted) = agent.counted(dnsperf);
+        println!("{case}: {report}");
+        assert!(counted.keys().all(|outcome| outcome.is_answered()), "{case}: {counted:?}");
+        assert_complete(&report, counted.values().sum());
+    }
 }
 
 #[test]

@@ -3,9 +3,9 @@
 //! a search list makes up too.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs,
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     path::{Path, PathBuf},
     process::Command,
 };
@@ -15,7 +15,6 @@ use harness::{
     agent::Agent,
     client::ask,
     netns::Namespace,
-    node::{LOCAL_IP, LOCAL_IP6},
     packet::query::{Edns, Query, qtype},
     process::run_ok,
     resolver::ResolverFiles,
@@ -23,27 +22,35 @@ use harness::{
 };
 use tempfile::TempDir;
 
-use crate::rig::{Rig, once, rig};
+use crate::rig::{Rig, once, places, rig, start_of_both_families};
 
 /// As the pods of the tests on clusters have it.
 const LOOKUP_C: &str = include_str!("../../xtask/src/image/lookup.c");
 const LOOKUP_GO: &str = include_str!("lookup.go");
+/// An address of `www.example.com`.
+const OUTSIDE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 80));
 
-const SERVERS: [IpAddr; 2] = [IpAddr::V4(LOCAL_IP), IpAddr::V6(LOCAL_IP6)];
+/// A program that looks up the name that it is given last.
+struct Lookup {
+    resolver: &'static str,
+    program: PathBuf,
+    arguments: &'static [&'static str],
+}
 
-/// Builds a program for each resolver; returns what it is called and where it is.
-fn programs(folder: &Path) -> [(&'static str, PathBuf); 3] {
+/// Returns a program for each resolver; most are built.
+fn lookups(folder: &Path) -> [Lookup; 4] {
     let (c, go) = (folder.join("lookup.c"), folder.join("lookup.go"));
     fs::write(&c, LOOKUP_C).unwrap();
     fs::write(&go, LOOKUP_GO).unwrap();
-    let build = |name: &'static str, compiler: &str, arguments: &[&str], source: &Path| {
-        let program = folder.join(name);
+    let build = |resolver: &'static str, compiler: &str, arguments: &[&str], source: &Path| {
+        let program = folder.join(resolver);
         let mut command = Command::new(tools::expect(compiler));
         command.args(arguments).arg("-o").arg(&program).arg(source);
         run_ok(command.env("CGO_ENABLED", "0").current_dir(folder));
-        (name, program)
+        Lookup { resolver, program, arguments: &[] }
     };
     [
+        Lookup { resolver: "getent", program: tools::expect("getent"), arguments: &["ahosts"] },
         build("glibc", "cc", &[], &c),
         build("musl", "musl-gcc", &["-static"], &c),
         build("go", "go", &["build"], &go),
@@ -52,46 +59,34 @@ fn programs(folder: &Path) -> [(&'static str, PathBuf); 3] {
 
 /// A node on which an agent answers at an address of each family.
 fn start(name: &str) -> Option<Rig> {
-    rig(name, &["cc", "musl-gcc", "go", "dig"])
+    rig(name, &["cc", "musl-gcc", "go", "dig", "getent"])
 }
 
-fn both_families(rig: &Rig) -> Agent<'_> {
-    let [v4, v6] = SERVERS.map(|ip| ip.to_string());
-    rig.start(&["--local-ip", &v4, "--local-ip", &v6])
-}
-
-/// Where clients are, and which server they are told to ask.
-fn places(rig: &Rig) -> impl Iterator<Item = (&Namespace, IpAddr)> {
-    let places = [rig.pod.namespace(), rig.node.namespace()];
-    places.into_iter().flat_map(|place| SERVERS.map(|server| (place, server)))
-}
-
-/// Looks a name up; returns the addresses, sorted, and how the queries ended.
+/// Looks a name up; returns the addresses, and how the queries ended.
 fn look_up(
     agent: &Agent<'_>,
     (place, server): (&Namespace, IpAddr),
-    program: &Path,
+    Lookup { program, arguments, .. }: &Lookup,
     name: &str,
-) -> (Vec<String>, HashMap<Outcome, u64>) {
+) -> (BTreeSet<IpAddr>, HashMap<Outcome, u64>) {
     let files = ResolverFiles::for_pod(server);
     let mut command = place.command_with_resolver(program, &files);
-    let (text, counted) = agent.counted(|| run_ok(command.arg(name)));
-    let mut addresses: Vec<_> = text.split_whitespace().map(str::to_owned).collect();
-    addresses.sort_unstable();
-    (addresses, counted)
+    let (text, counted) = agent.counted(|| run_ok(command.args(*arguments).arg(name)));
+    (text.split_whitespace().filter_map(|word| word.parse().ok()).collect(), counted)
 }
 
 #[test]
 fn every_resolver_is_answered_in_the_kernel() {
     use Outcome::{AnswerA, AnswerAaaa, NxdomainA, NxdomainAaaa};
     let Some(rig) = start("resolvers") else { return };
-    let agent = both_families(&rig);
+    let agent = start_of_both_families(&rig);
     let folder = TempDir::new().unwrap();
-    for (resolver, program) in &programs(folder.path()) {
+    for lookup in &lookups(folder.path()) {
         for place in places(&rig) {
-            let case = format!("{resolver} in {} asks {}", place.0.name(), place.1);
-            let (addresses, counted) = look_up(&agent, place, program, "web.shop");
-            assert_eq!(addresses, ["10.96.1.1", "fd00:10:96::1:1"], "{case}");
+            let case = format!("{} in {} asks {}", lookup.resolver, place.0.name(), place.1);
+            let (addresses, counted) = look_up(&agent, place, lookup, "web.shop");
+            let expected = ["10.96.1.1", "fd00:10:96::1:1"].map(|ip| ip.parse().unwrap());
+            assert_eq!(addresses, BTreeSet::from(expected), "{case}");
             // Of the search list the second suffix is right.
             let expected = once(&[AnswerA, AnswerAaaa, NxdomainA, NxdomainAaaa]);
             assert_eq!(counted, expected, "{case}");
@@ -103,14 +98,14 @@ fn every_resolver_is_answered_in_the_kernel() {
 #[test]
 fn what_a_search_list_makes_of_a_name_outside_is_denied_in_the_kernel() {
     let Some(rig) = start("ndots") else { return };
-    let agent = both_families(&rig);
+    let agent = start_of_both_families(&rig);
     let folder = TempDir::new().unwrap();
     let mut is_kept = false;
-    for (resolver, program) in &programs(folder.path()) {
+    for lookup in &lookups(folder.path()) {
         for place in places(&rig) {
-            let case = format!("{resolver} in {} asks {}", place.0.name(), place.1);
-            let (addresses, counted) = look_up(&agent, place, program, "www.example.com");
-            assert!(addresses.contains(&"192.0.2.80".to_owned()), "{case}: {addresses:?}");
+            let case = format!("{} in {} asks {}", lookup.resolver, place.0.name(), place.1);
+            let (addresses, counted) = look_up(&agent, place, lookup, "www.example.com");
+            assert!(addresses.contains(&OUTSIDE), "{case}: {addresses:?}");
             let last = if is_kept {
                 [(Outcome::CachedA, 1), (Outcome::CachedAaaa, 1)].into()
             } else {
@@ -127,7 +122,7 @@ fn what_a_search_list_makes_of_a_name_outside_is_denied_in_the_kernel() {
 #[test]
 fn queries_with_edns_are_answered_in_the_kernel() {
     let Some(rig) = start("edns") else { return };
-    let agent = both_families(&rig);
+    let agent = start_of_both_families(&rig);
     for (place, server) in places(&rig) {
         let case = format!("{} asks {server}", place.name());
         for (size, dnssec_ok) in [(512, false), (1232, false), (1472, true), (65_494, true)] {

@@ -13,13 +13,30 @@ use harness::{
     client::{LIMIT, Response, exchange_tcp},
     kernel::{self, Need},
     manifests::Manifests,
-    node::{LOCAL_IP, NODE_IP, Node, Pod},
+    netns::Namespace,
+    node::{LOCAL_IP, LOCAL_IP6, NODE_IP, Node, Pod},
     packet::query::{Edns, Query, qtype},
     upstream::{Table, Upstream},
 };
 
 /// Where queries are sent.
 pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(LOCAL_IP), 53);
+
+/// A local address of each family.
+const SERVERS: [IpAddr; 2] = [IpAddr::V4(LOCAL_IP), IpAddr::V6(LOCAL_IP6)];
+
+/// Starts an agent that answers at a local address of each family.
+#[track_caller]
+pub fn start_of_both_families(rig: &Rig) -> Agent<'_> {
+    let [v4, v6] = SERVERS.map(|ip| ip.to_string());
+    rig.start(&["--local-ip", &v4, "--local-ip", &v6])
+}
+
+/// Where clients of such an agent are, and which address they are told to ask.
+pub fn places(rig: &Rig) -> impl Iterator<Item = (&Namespace, IpAddr)> {
+    let places = [rig.pod.namespace(), rig.node.namespace()];
+    places.into_iter().flat_map(|place| SERVERS.map(|server| (place, server)))
+}
 
 /// How long may pass until something is so that becomes so by itself.
 pub const SOON: Duration = Duration::from_secs(10);

@@ -85,7 +85,8 @@ pub(super) fn measure(server: &mut Server<'_>, pod: &Pod, plan: &Plan) -> Run {
     let mut lost = 0;
     let mut ask = |questions: &Questions, threads: u32| {
         let load = Load { threads, clients: CLIENTS, ..Load::for_seconds(plan.seconds) };
-        let report = Dnsperf::start_load(pod, LOCAL_IP.into(), questions, load).finish();
+        let report =
+            Dnsperf::start_load(pod.namespace(), LOCAL_IP.into(), questions, load).finish();
         lost += report.lost;
         report
     };
@@ -123,7 +124,7 @@ fn under_load(pod: &Pod, plan: &Plan, rate: u64) -> (Latencies, harness::dnsperf
         queries_per_s: Some(rate),
         ..Load::for_seconds(plan.seconds)
     };
-    let dnsperf = Dnsperf::start_load(pod, LOCAL_IP.into(), &plan.hits, load);
+    let dnsperf = Dnsperf::start_load(pod.namespace(), LOCAL_IP.into(), &plan.hits, load);
     let latencies = probe(pod, Duration::from_secs(plan.seconds), Some(PAUSE));
     (latencies, dnsperf.finish())
 }
