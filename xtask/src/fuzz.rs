@@ -1,5 +1,5 @@
 //! `fuzz`: any octets, given to the code that reads what others wrote
-//! (`tests/harness/fuzz.rs` says which, and what has to hold).
+//! (`tests/harness/fuzz` says which, and what has to hold).
 
 use std::{fs, process::Command, time::Duration};
 
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{progress::heading, run, setup, workspace};
 
 /// Every target.
-const TARGETS: [&str; 5] = ["datapath", "messages", "responses", "corefiles", "manifests"];
+const TARGETS: [&str; 6] = ["datapath", "messages", "responses", "kept", "corefiles", "manifests"];
 /// Building, besides the time that was asked for.
 const LIMIT: Duration = Duration::from_hours(1);
 /// Octets of an input at most.
@@ -38,6 +38,10 @@ pub(crate) fn run(target: Option<&str>, seconds: u32, keep: bool) -> Result<()> 
         fuzz.arg(format!("-artifact_prefix={kept}/"));
         fuzz.arg(format!("-max_total_time={seconds}")).arg(format!("-max_len={INPUT_MAX}"));
         fuzz.args(["-timeout=10", "-print_final_stats=1"]);
+        let words = workspace::root().join(format!("tests/fuzz/dictionaries/{target}.dict"));
+        if words.exists() {
+            fuzz.arg(format!("-dict={}", words.display()));
+        }
         if let Err(error) = run::shown(&mut fuzz, LIMIT + Duration::from_secs(seconds.into())) {
             eprintln!("{target}: {error:#}; the input is in {kept}");
             failed.push(target);

@@ -4,6 +4,8 @@
 //! Inputs that are worth keeping are files in `tests/corpus`, in a folder for each
 //! target; `cargo xtask fuzz` looks for more.
 
+mod kept;
+
 use std::{
     cell::RefCell,
     fs,
@@ -31,14 +33,17 @@ use crate::{
     subject::{Host, KEPT_TTLS, Subject as _},
 };
 
+pub use kept::kept;
+
 /// A target's name, and what it does with an input.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     ("datapath", datapath),
     ("messages", messages),
     ("responses", responses),
+    ("kept", kept),
     ("corefiles", corefiles),
     ("manifests", manifests),
 ];
@@ -169,8 +174,8 @@ fn check_response(query: &[u8], response: &[u8], arrival: Arrival) {
     let most = match arrival.transport {
         Transport::Udp => {
             let asked = Message::from_vec(query).ok().and_then(|query| query.edns);
-            // The largest that is sent to a client that takes more.
-            asked.map_or(512, |edns| edns.max_payload().clamp(512, 1232)).into()
+            // No datagram carries more.
+            asked.map_or(512, |edns| edns.max_payload().clamp(512, 65507)).into()
         }
         Transport::Tcp => usize::from(u16::MAX),
     };
