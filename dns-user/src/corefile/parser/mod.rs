@@ -81,17 +81,19 @@ pub(super) fn has_variable(text: &str) -> bool {
 fn replace_variables(text: &str, environment: impl Fn(&str) -> Option<String>) -> String {
     let mut text = text.to_owned();
     for (start, end) in [("{%", "%}"), ("{$", "}")] {
-        let mut done = String::new();
-        while let Some((before, rest)) = text.split_once(start) {
-            let Some((name, after)) = rest.split_once(end) else { break };
+        let mut done = String::with_capacity(text.len());
+        let mut rest = text.as_str();
+        while let Some((before, from_name)) = rest.split_once(start) {
+            let Some((name, after)) = from_name.split_once(end) else { break };
             done.push_str(before);
             match environment(name) {
                 Some(value) => done.push_str(&value),
                 None => done.extend([start, name, end]),
             }
-            text = after.to_owned();
+            rest = after;
         }
-        text.insert_str(0, &done);
+        done.push_str(rest);
+        text = done;
     }
     text
 }

@@ -9,7 +9,7 @@ mod ttls;
 
 use std::collections::BTreeSet;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 
 use super::parser::{Corefile, Directive, ServerBlock, has_variable};
 use options::Options;
@@ -24,6 +24,10 @@ pub const DEFAULT_ZONE: &str = "cluster.local";
 
 /// TTL in seconds of CoreDNS's `kubernetes` plugin without a `ttl`.
 pub const DEFAULT_TTL_S: u32 = 5;
+
+/// Zones of all plugins `kubernetes` of a Corefile at most, repeated ones counted: each
+/// is compared with all the others. With more of them all are left to CoreDNS.
+const ZONES_MAX: usize = 100;
 
 /// Name of the plugin that answers for the cluster.
 const KUBERNETES: &str = "kubernetes";
@@ -87,17 +91,29 @@ pub fn cluster_zones(corefile: Option<&str>, domain: Option<&str>) -> Result<Zon
     };
     // CoreDNS's variables are not ours.
     let file = Corefile::parse(text, |_| None).context("CoreDNS's Corefile does not parse")?;
-    let cluster = read_settings(&file, domain).unwrap_or_else(ZoneSettings::Forwarded);
-    let mut zones = Zones::from(cluster);
-    let names = servers(&file).into_iter().flat_map(|server| server.zones());
-    let is_known = |zone: &String| !zone.is_empty() && !is_reverse(zone) && !has_variable(zone);
-    for name in names.filter(is_known) {
-        if zones.iter().all(|zone| zone.name() != name) {
-            let zone = read_settings(&file, Some(&name)).unwrap_or_else(ZoneSettings::Forwarded);
-            zones.add(zone);
+    let names: Vec<_> = servers(&file).into_iter().flat_map(|server| server.zones()).collect();
+    let read = |domain: Option<&str>| {
+        let settings = if names.len() > ZONES_MAX {
+            Err(too_many_zones(names.len(), domain))
+        } else {
+            read_settings(&file, domain)
+        };
+        settings.unwrap_or_else(ZoneSettings::Forwarded)
+    };
+    let mut zones = Zones::from(read(domain));
+    let is_known = |zone: &&String| !zone.is_empty() && !is_reverse(zone) && !has_variable(zone);
+    let mut seen = BTreeSet::from([zones.cluster.name().to_owned()]);
+    for name in names.iter().filter(is_known) {
+        if seen.insert(name.clone()) {
+            zones.add(read(Some(name)));
         }
     }
     Ok(zones)
+}
+
+fn too_many_zones(count: usize, domain: Option<&str>) -> LeftZone {
+    let error = anyhow!("{count} zones of the kubernetes plugin are more than {ZONES_MAX}");
+    left(domain.unwrap_or(DEFAULT_ZONE), Cause::Corefile)(error)
 }
 
 /// CoreDNS's defaults. What is not a default in the field is left to it.

@@ -441,3 +441,17 @@ fn further_zones_have_settings_of_their_own() {
         assert_eq!(zones.of_kernel().is_some(), in_kernel, "{corefile}");
     }
 }
+
+#[test]
+fn zones_beyond_a_number_are_left_to_coredns() {
+    let read = |count: usize| {
+        let names: Vec<_> = (1..count).map(|n| format!("zone-{n}.example")).collect();
+        let text = format!(".:53 {{\n kubernetes cluster.local {}\n}}\n", names.join(" "));
+        cluster_zones(Some(&text), None).unwrap()
+    };
+    assert!(matches!(read(super::ZONES_MAX).cluster, ZoneSettings::Answered(_)));
+    let zones = read(super::ZONES_MAX + 1);
+    assert_eq!(zones.left().count(), super::ZONES_MAX + 1, "none is forgotten");
+    let reason = zones.left().next().map(|left| left.reason.as_str());
+    assert_eq!(reason, Some("101 zones of the kubernetes plugin are more than 100"));
+}
