@@ -229,7 +229,18 @@ fn text(status: &Status) -> String {
         // Writing to a String does not fail.
         let _infallible = writeln!(text, "{what:<12} {value}");
     };
-    line("layout", layout_version.to_string());
+    line("agent", agent_text(lease));
+    line("objects", objects_text(objects));
+    line(
+        "lease",
+        match lease.serves_for_s {
+            seconds @ 0.. => format!("names are answered for another {seconds} s"),
+            _ => "lapsed: every query is passed up".to_owned(),
+        },
+    );
+    for remark in remarks {
+        line("remark", remark.clone());
+    }
     for AddressStatus { ip, link } in &node.addresses {
         let place = link.as_ref().map_or_else(|| "on no link".to_owned(), |it| format!("on {it}"));
         line("address", format!("{ip} {place}"));
@@ -241,18 +252,7 @@ fn text(status: &Status) -> String {
     line("names", names.to_string());
     line("answers", answers.to_string());
     line("kept", kept.to_string());
-    for remark in remarks {
-        line("remark", remark.clone());
-    }
-    line("agent", agent_text(lease));
-    line("objects", objects_text(objects));
-    line(
-        "lease",
-        match lease.serves_for_s {
-            seconds @ 0.. => format!("names are answered for another {seconds} s"),
-            _ => "lapsed: every query is passed up".to_owned(),
-        },
-    );
+    line("layout", layout_version.to_string());
     for LinkStatus { ifindex, name } in links {
         line("link", format!("{} ({ifindex})", name.as_deref().unwrap_or("?")));
     }

@@ -26,7 +26,9 @@ use crate::{
 pub fn uninstall(arguments: &UninstallArguments) -> Result<()> {
     let pins = Pins::new(&arguments.pin_dir);
     let ips = pins.local_ips().unwrap_or_else(|reason| {
-        warn!("no local addresses are known: {reason:#}");
+        if pins.exist() {
+            warn!("no local addresses are known: {reason:#}");
+        }
         Vec::new()
     });
     let _lock = lock(&pins, &arguments.pin_dir)?;
