@@ -55,7 +55,7 @@ const TESTS: &Tests = &[
 /// node to an agent, and such that fall through, on the oldest kernel and on the newest.
 const FEW_TESTS: &Tests = &[
     ("datapath", "--skip race:: --skip random::"),
-    ("network", "modes::every_hook fall_through::a_flow"),
+    ("network", "modes::every_hook fall_through::the_endpoints"),
 ];
 const FEW_KERNELS: [&str; 2] = ["5.10", "7.3"];
 

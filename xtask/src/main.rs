@@ -58,6 +58,9 @@ enum Verb {
         /// Run the tests on a cluster with two nodes instead, with the image and the manifests.
         #[arg(long, conflicts_with = "kernels")]
         cluster: bool,
+        /// On one cluster only, and the least of it, without building the image.
+        #[arg(long, requires = "cluster", conflicts_with = "arguments")]
+        briefly: bool,
         /// Passed on to `cargo test`: names of tests, flags behind `--`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
         Verb::Setup => setup::run(setup::EVERYTHING),
         Verb::Build { release } => build::run(release),
         Verb::Demo { stay } => demo::run(stay),
+        Verb::Test { briefly: true, .. } => cluster::run_brief().and_then(|sums| sums.conclude()),
         Verb::Test { cluster: true, arguments, .. } => cluster::run(&arguments),
         Verb::Test { kernels, arguments, .. } => test::run(&arguments, kernels.as_deref()),
         Verb::Image { name } => image::run(name.as_deref()).map(drop),

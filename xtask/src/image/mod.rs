@@ -28,7 +28,7 @@ pub(crate) fn run(name: Option<&str>) -> Result<PathBuf> {
     setup::run(setup::BUILD)?;
     heading("image");
     let version = env!("CARGO_PKG_VERSION");
-    let name = name.map_or_else(|| format!("nodedns:{version}"), str::to_owned);
+    let name = name.map_or_else(self::name, str::to_owned);
     let binary = build()?;
     let packed = archive::pack(&name, &image(fs::read(&binary)?, version))?;
     let size = packed.octets.len();
@@ -43,6 +43,11 @@ pub(crate) fn run(name: Option<&str>) -> Result<PathBuf> {
     println!("size:    {size} octets");
     println!("archive: {}", path.display());
     Ok(path)
+}
+
+/// Returns the name that the manifests in `deploy/` have for the image.
+fn name() -> String {
+    format!("nodedns:{}", env!("CARGO_PKG_VERSION"))
 }
 
 /// Returns the folder of the archives.

@@ -1,5 +1,5 @@
 //! Images of the pods that the cluster's tests start: programs of this machine
-//! with the libraries that they load.
+//! with the libraries that they load; and the agent itself as such a one.
 
 use std::{
     collections::BTreeMap,
@@ -30,6 +30,21 @@ pub(crate) fn pack() -> Result<PathBuf> {
         fs::write(folder.join(format!("{name}.tar")), archive.octets)?;
     }
     Ok(folder)
+}
+
+/// Packs an agent that was built for this machine under the name of the real image;
+/// returns the archive.
+pub(crate) fn agent(binary: &Path) -> Result<PathBuf> {
+    let folder = folder()?;
+    let stripped = folder.join("nodedns-stripped");
+    let mut strip = workspace::command("strip")?;
+    run::logged("strip", strip.arg("-o").arg(&stripped).arg(binary), LIMIT)?;
+    let mut image = super::image(fs::read(&stripped)?, env!("CARGO_PKG_VERSION"));
+    add_libraries(&mut image, &stripped)?;
+    let path = folder.join("nodedns-for-tests.tar");
+    fs::write(&path, archive::pack(&super::name(), &image)?.octets)?;
+    fs::remove_file(stripped)?;
+    Ok(path)
 }
 
 /// Returns an image of `busybox`, which sleeps when nothing else is said: also what keeps a
