@@ -15,7 +15,9 @@ mod view;
 use std::{collections::BTreeMap, iter};
 
 pub use name::{Name, is_in_zone};
-pub use questions::{fixed_questions, is_question, service_questions};
+pub use questions::{
+    address_question, fixed_questions, is_question, own_questions, service_questions,
+};
 pub use reply::{Found, Outside, Record, RecordData, Reply};
 
 use crate::{
@@ -190,6 +192,12 @@ pub fn namespace_name(
         Err(Failure::NoSuchName) => None,
         Err(Failure::Unknown) => Some(NameRecords::without(name, NameKind::Unknown)),
     }
+}
+
+/// Whether PTR records name Services and endpoints of a Namespace; None when only
+/// CoreDNS knows.
+pub fn names_addresses(index: &Index, settings: &ClusterSettings, namespace: &str) -> Option<bool> {
+    (View { index, settings }).names_namespace(namespace).ok()
 }
 
 /// Returns what the kernel holds for the names that every cluster has.

@@ -18,9 +18,18 @@ pub fn service_questions(
     settings: &ClusterSettings,
     service: &ObjectName,
 ) -> BTreeSet<AnswerKey> {
-    let mut questions: BTreeSet<_> = addresses(index, service)
-        .map(|ip| AnswerKey { name: reverse::owner_name(ip), qtype: TYPE_PTR })
-        .collect();
+    let mut questions = own_questions(index, settings, service);
+    questions.extend(addresses(index, service).map(address_question));
+    questions
+}
+
+/// Returns those for names of the Service.
+pub fn own_questions(
+    index: &Index,
+    settings: &ClusterSettings,
+    service: &ObjectName,
+) -> BTreeSet<AnswerKey> {
+    let mut questions = BTreeSet::new();
     let existing = index.service(service);
     if let (Some(existing), Some(name)) = (existing, owner_name(service, &settings.zone)) {
         questions.extend(
@@ -30,6 +39,11 @@ pub fn service_questions(
         questions.insert(AnswerKey { name, qtype: own_type(existing) });
     }
     questions
+}
+
+/// Returns the question for the names of an address.
+pub fn address_question(ip: IpAddr) -> AnswerKey {
+    AnswerKey { name: reverse::owner_name(ip), qtype: TYPE_PTR }
 }
 
 /// Returns the questions that every cluster has an answer to.

@@ -91,7 +91,7 @@ impl<'a> View<'a> {
 
     /// Whether PTR records name objects of a Namespace: all, unless `namespaces`
     /// says which; `namespace_labels` does not count.
-    fn names_namespace(self, name: &str) -> Result<bool, Failure> {
+    pub(super) fn names_namespace(self, name: &str) -> Result<bool, Failure> {
         if self.settings.exposed.namespaces.is_none() {
             return Ok(true);
         }

@@ -228,6 +228,12 @@ impl Index {
         self.entry(service).into_iter().flat_map(|entry| &entry.slices).map(|slice| &**slice)
     }
 
+    /// Returns a Service and its slices, in the order of their names, to be kept.
+    pub fn shared(&self, service: &ObjectName) -> (Option<Arc<Service>>, Vec<Arc<EndpointSlice>>) {
+        let entry = self.entry(service);
+        entry.map(|entry| (entry.service.clone(), entry.slices.clone())).unwrap_or_default()
+    }
+
     /// Whether the slices of a Service are all there is: no malformed one may be
     /// its.
     pub fn has_all_slices(&self, service: &ObjectName) -> bool {

@@ -1,5 +1,6 @@
 //! Everything that is known, and what an event changes of what the kernel answers.
 
+mod addressed;
 mod part;
 mod wanted;
 

@@ -3,18 +3,22 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use super::addressed::Addressed;
 use crate::{
-    cluster::{Cluster, namespace_name, service_names, service_questions},
+    cluster::{Cluster, address_question, namespace_name, own_questions, service_names},
     index::Touched,
     records::{AnswerKey, Change, NameRecords},
 };
 
-/// Names of some Services and Namespaces, and questions in whose answer they have a part.
+/// What some Services and Namespaces have a part in.
 #[derive(Debug, Default)]
 pub(super) struct Part {
-    /// Of each Namespace and each Service, its own name first.
+    /// Names of each Namespace and each Service, its own one first.
     owners: Vec<Vec<NameRecords>>,
+    /// Questions for names of the Services.
     questions: BTreeSet<AnswerKey>,
+    /// What each Service says of addresses.
+    addressed: Vec<Addressed>,
 }
 
 impl Part {
@@ -27,7 +31,8 @@ impl Part {
         }
         for service in &touched.services {
             part.owners.push(service_names(index, settings, service));
-            part.questions.extend(service_questions(index, settings, service));
+            part.questions.extend(own_questions(index, settings, service));
+            part.addressed.push(Addressed::of(index, settings, service));
         }
         part
     }
@@ -48,6 +53,9 @@ impl Part {
         // Other Services may have a part in these, too, so that what was before says
         // little: whoever holds them compares.
         self.questions.extend(new.questions);
+        for (old, new) in self.addressed.iter().zip(&new.addressed) {
+            self.questions.extend(old.changed(new).into_iter().map(address_question));
+        }
         changes.extend(self.questions.into_iter().map(Change::Answer));
         counts
     }

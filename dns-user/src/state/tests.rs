@@ -266,8 +266,25 @@ fn answers_of_other_types_follow_the_objects() {
     assert!(changes.contains(&"+3.1.96.10.in-addr.arpa 12".to_owned()), "{changes:?}");
     let changes = apply(Event::Delete(Kind::Namespace, mk_name("/prod")));
     assert!(changes.contains(&format!("-{own} 33")), "{changes:?}");
-    // PTR does not ask for Namespaces.
-    assert!(changes.contains(&"+3.1.96.10.in-addr.arpa 12".to_owned()), "{changes:?}");
+    assert!(!changes.iter().any(|it| it.contains("arpa")), "PTR does not ask for Namespaces");
+}
+
+/// Of many endpoints those count that are others than before.
+#[test]
+fn an_endpoint_changes_the_names_of_its_own_address() {
+    let mut state = mk_state();
+    state.apply(Event::Apply(mk_config_map(REVERSE)), 200);
+    state.apply(Event::Apply(mk_service("prod/db", "None")), 200);
+    let mut slice = |addresses: &str| {
+        let changes = state.apply(Event::Apply(mk_slice("prod/db-1", "db", addresses)), 200);
+        let mut shown = show_answers(&state, changes);
+        shown.retain(|it| it.contains("arpa"));
+        shown
+    };
+    let ptr = |sign: char, last: u8| format!("{sign}{last}.0.244.10.in-addr.arpa 12");
+    assert_eq!(slice("10.244.0.1,10.244.0.2"), [ptr('+', 1), ptr('+', 2)]);
+    assert_eq!(slice("10.244.0.1,10.244.0.2,10.244.0.3"), [ptr('+', 3)]);
+    assert_eq!(slice("10.244.0.2,10.244.0.1,10.244.0.4"), [ptr('+', 4), ptr('-', 3)]);
 }
 
 /// While a slice cannot be read, any address may have one more name.
