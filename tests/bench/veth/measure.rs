@@ -165,7 +165,8 @@ fn program_times(server: &mut Server<'_>, pod: &Pod, plan: &Plan) -> (Option<Pro
         let before = totals()?;
         let load =
             Load { threads: 2, clients: CLIENTS, queries_per_s, ..Load::for_seconds(plan.seconds) };
-        lost += Dnsperf::start_load(pod, LOCAL_IP.into(), &plan.hits, load).finish().lost;
+        lost +=
+            Dnsperf::start_load(pod.namespace(), LOCAL_IP.into(), &plan.hits, load).finish().lost;
         let after = totals()?;
         let (time, runs) = (after.0.saturating_sub(before.0), after.1 - before.1);
         (runs > 0).then(|| time.as_nanos() as f64 / runs as f64)
