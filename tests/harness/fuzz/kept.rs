@@ -16,6 +16,7 @@ use dns_user::{
 };
 use hickory_proto::{
     op::Message,
+    rr::RData,
     serialize::binary::{BinDecodable as _, BinDecoder},
 };
 
@@ -204,9 +205,14 @@ fn check_given(
     ] {
         assert!(given.len() <= said.len() && (is_whole || given.is_empty()), "{response:02x?}");
         is_whole &= given.len() == said.len();
-        // Records are equal whatever their TTLs are.
-        assert_eq!(*given, said[..given.len()], "{response:02x?}");
-        assert!(given.iter().all(|record| record.ttl == entry.ttl_s), "TTL: {response:02x?}");
+        for (given, said) in given.iter().zip(said) {
+            // Names in RDATA of types that hickory-proto does not know are in full here.
+            let is_known = !matches!(said.data, RData::Unknown { .. });
+            let is_same = (&given.name, given.dns_class, given.record_type())
+                == (&said.name, said.dns_class, said.record_type())
+                && (given.data == said.data || !is_known);
+            assert!(is_same && given.ttl == entry.ttl_s, "{given} of {said}: {response:02x?}");
+        }
     }
     let is_truncated = given.metadata.truncation;
     let was_truncated = from == Provenance::Upstream && said.metadata.truncation;
@@ -228,10 +234,14 @@ fn check_kernel(kernel: &mut Host, how: How, entry: &Entry, key: &KeptKey, rende
             assert_eq!(result.frame, frame, "what is passed up");
             continue;
         }
-        assert!(is_kept, "it is not there");
-        let elsewhere = elsewhere(&query, Transport::Udp);
+        assert!(is_kept, "the kernel gives what it does not have");
+        // Of the agent the whole, since it has less room: it spells owners as whoever asked
+        // first, the kernel points to the question.
+        let elsewhere = elsewhere(&query, Transport::Tcp);
         let of_agent = elsewhere.respond(&entry.response, entry.ttl_s, Provenance::Cache);
         let of_kernel = &result.frame[FRAME..];
+        let most = query.edns.as_ref().map_or(512, |edns| edns.size.max(512));
+        assert!(of_kernel.len() <= most.into(), "{} octets, {most} at most", of_kernel.len());
         let question = elsewhere.question();
         let question_end = HEADER + question.octets.len();
         let same = |octets: Range<usize>| {
