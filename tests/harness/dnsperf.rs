@@ -47,12 +47,15 @@ pub struct Load {
     pub clients: u32,
     /// Most queries per second; as fast as they are answered without.
     pub queries_per_s: Option<u64>,
+    /// Whether nothing else gets a CPU that it wants (`SCHED_FIFO`): only for answers
+    /// of the kernel.
+    pub is_undisturbed: bool,
 }
 
 impl Load {
     /// As fast as they are answered, by one thread.
     pub fn for_seconds(seconds: u64) -> Self {
-        Self { seconds, threads: 1, clients: 4, queries_per_s: None }
+        Self { seconds, threads: 1, clients: 4, queries_per_s: None, is_undisturbed: false }
     }
 }
 
@@ -96,8 +99,15 @@ impl Dnsperf {
         questions: &Questions,
         load: Load,
     ) -> Self {
-        let Load { seconds, threads, clients, queries_per_s } = load;
-        let mut command = place.command(tools::expect("dnsperf"));
+        let Load { seconds, threads, clients, queries_per_s, is_undisturbed } = load;
+        let dnsperf = tools::expect("dnsperf");
+        let mut command = if is_undisturbed {
+            let mut command = place.command(tools::expect("chrt"));
+            command.args(["-f", "1"]).arg(dnsperf);
+            command
+        } else {
+            place.command(dnsperf)
+        };
         command.args(["-s", &server.to_string(), "-l", &seconds.to_string()]);
         command.args(["-t", &TIMEOUT_S.to_string(), "-b", &BUFFER_KIB.to_string()]);
         command.args(["-c", &clients.to_string(), "-T", &threads.to_string()]);

@@ -46,6 +46,8 @@ pub(super) struct Run {
     /// Queries per second that one thread of dnsperf got answered, and two.
     pub(super) by_one: f64,
     pub(super) by_two: f64,
+    /// With two that nothing disturbs, where the kernel answers alone.
+    pub(super) by_two_undisturbed: Option<f64>,
     /// With two, when every tenth name leads out of the cluster.
     pub(super) mostly_hits: Option<f64>,
     /// With nothing else under way.
@@ -83,21 +85,24 @@ pub(super) struct AtRate {
 pub(super) fn measure(server: &mut Server<'_>, pod: &Pod, plan: &Plan) -> Run {
     let span = Duration::from_secs(plan.seconds);
     let mut lost = 0;
-    let mut ask = |questions: &Questions, threads: u32| {
-        let load = Load { threads, clients: CLIENTS, ..Load::for_seconds(plan.seconds) };
+    let mut ask = |questions: &Questions, threads: u32, is_undisturbed: bool| {
+        let load = Load::for_seconds(plan.seconds);
+        let load = Load { threads, clients: CLIENTS, is_undisturbed, ..load };
         let report =
             Dnsperf::start_load(pod.namespace(), LOCAL_IP.into(), questions, load).finish();
         lost += report.lost;
         report
     };
     let answered = server.answered_in_kernel();
-    let one = ask(&plan.hits, 1);
-    let two = ask(&plan.hits, 2);
+    let one = ask(&plan.hits, 1, false);
+    let two = ask(&plan.hits, 2, false);
     if let (Some(before), Some(after)) = (answered, server.answered_in_kernel()) {
         let (answered, asked) = (after - before, one.completed + two.completed);
         assert!(answered >= asked, "the kernel answered {answered} of {asked}");
     }
-    let mostly_hits = server.kind.is_real().then(|| ask(&plan.mostly_hits, 2).queries_per_s);
+    let by_two_undisturbed =
+        server.kind.is_in_kernel().then(|| ask(&plan.hits, 2, true).queries_per_s);
+    let mostly_hits = server.kind.is_real().then(|| ask(&plan.mostly_hits, 2, false).queries_per_s);
     let alone = probe(pod, span, None);
     let (at_rate, while_at_rate) = at_rate(server, pod, plan);
     let (program, while_program) = program_times(server, pod, plan);
@@ -107,6 +112,7 @@ pub(super) fn measure(server: &mut Server<'_>, pod: &Pod, plan: &Plan) -> Run {
     Run {
         by_one: one.queries_per_s,
         by_two: two.queries_per_s,
+        by_two_undisturbed,
         mostly_hits,
         alone: alone.us,
         at_rate,

@@ -53,6 +53,9 @@ struct Row {
     server: Kind,
     queries_per_s_by_one: Figure,
     queries_per_s_by_two: Figure,
+    /// With a client that nothing disturbs, and its share of the reflect-only program's.
+    queries_per_s_undisturbed: Option<Figure>,
+    share_of_reflect_undisturbed: Option<f64>,
     /// To the reflect-only program's and to the echo's, by two threads.
     share_of_reflect: f64,
     times_echo: f64,
@@ -123,10 +126,14 @@ fn row(kind: Kind, runs: &[Run], reflect: &[Run], by_two: (f64, f64)) -> Row {
         (!values.is_empty()).then(|| Figure::of(values))
     };
     let median = figure(|run| run.by_two).median;
+    let undisturbed = some(|run| run.by_two_undisturbed);
+    let ceiling = Figure::of(reflect.iter().filter_map(|run| run.by_two_undisturbed)).median;
     Row {
         server: kind,
         queries_per_s_by_one: figure(|run| run.by_one),
         queries_per_s_by_two: figure(|run| run.by_two),
+        share_of_reflect_undisturbed: undisturbed.as_ref().map(|it| it.median / ceiling),
+        queries_per_s_undisturbed: undisturbed,
         share_of_reflect: median / by_two.0,
         times_echo: median / by_two.1,
         queries_per_s_mostly_hits: some(|run| run.mostly_hits),
@@ -168,6 +175,9 @@ impl fmt::Display for Report {
                 row.queries_per_s_by_two.to_string(),
                 format!("{:.0} %", row.share_of_reflect * 100.0),
                 format!("{:.2}", row.times_echo),
+                maybe(&row.queries_per_s_undisturbed),
+                row.share_of_reflect_undisturbed
+                    .map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", share * 100.0)),
                 maybe(&row.queries_per_s_mostly_hits),
                 row.lost.to_string(),
             ]
@@ -178,6 +188,8 @@ impl fmt::Display for Report {
             "dnsperf -T 2",
             "of reflect",
             "times echo",
+            "-T 2, SCHED_FIFO",
+            "of reflect",
             "90 % hits, -T 2",
             "lost",
         ];

@@ -80,6 +80,11 @@ impl Kind {
     pub(super) fn is_real(self) -> bool {
         !matches!(self, Self::Reflect | Self::Echo)
     }
+
+    /// Says whether it needs no process to answer.
+    pub(super) fn is_in_kernel(self) -> bool {
+        matches!(self, Self::Reflect | Self::Nodedns)
+    }
 }
 
 /// A node with a pod for one server.
