@@ -61,7 +61,8 @@ enum Verb {
         /// On one cluster only, and the least of it, without building the image.
         #[arg(long, requires = "cluster", conflicts_with = "arguments")]
         briefly: bool,
-        /// Passed on to `cargo test`: names of tests, flags behind `--`.
+        /// Passed on to `cargo test`: names of tests, flags behind `--`; on other kernels
+        /// they choose in the same way.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
