@@ -21,6 +21,8 @@ use serde_json::json;
 
 use crate::rig::{SERVER, SOON, hooks, once, rig};
 
+/// How long a frame may be on its way.
+const A_MOMENT: Duration = Duration::from_millis(200);
 /// Index of `lo`, which is the first link of every namespace.
 pub const LOOPBACK: u32 = 1;
 
@@ -260,9 +262,12 @@ fn a_link_that_moves_to_another_namespace_is_let_go() {
         ));
         let behind = RawSocket::open(&elsewhere, link, ethertype::IPV4);
         let frame = Frame::with_query(&Query::new("web.shop.svc.cluster.local", qtype::A));
-        RawSocket::open(gone.namespace(), "eth0", ethertype::IPV4).send(&frame.octets());
-        let passed = behind.receive_where(SOON, |passed| passed == frame.octets());
-        assert!(passed.is_some(), "{hook:?}: it is still answered there");
+        let pod = RawSocket::open(gone.namespace(), "eth0", ethertype::IPV4);
+        // The kernel takes a program off, and a link into use, a moment after it is told to.
+        wait_until(&format!("{hook:?}: nothing answers there"), SOON, || {
+            pod.send(&frame.octets());
+            behind.receive_where(A_MOMENT, |passed| passed == frame.octets()).is_some()
+        });
         // It comes back, and is a pod's again.
         elsewhere.ip(&format!("link set {link} netns {}", rig.node.namespace().name()));
         wait_until("it is attached to", SOON, || {
