@@ -187,6 +187,10 @@ pub fn namespace_name(
     namespace: &str,
 ) -> Option<NameRecords> {
     let name = namespace_owner_name(namespace, &settings.zone)?;
+    if !index.has_namespace_object(namespace) {
+        // One whose name is not known may be this one: while it is there, nothing is denied.
+        return None;
+    }
     match (View { index, settings }).namespace(namespace) {
         Ok(()) => Some(NameRecords::without(name, NameKind::Empty)),
         Err(Failure::NoSuchName) => None,

@@ -166,6 +166,12 @@ impl Index {
         self.namespaces.get(name).is_some_and(|contents| contents.labels.is_some())
     }
 
+    /// Whether a Namespace object of that name exists, malformed or not.
+    pub fn has_namespace_object(&self, name: &str) -> bool {
+        let mark = ObjectName { namespace: String::new(), name: name.to_owned() };
+        self.has_namespace(name) || self.unusables.has(Kind::Namespace, &mark)
+    }
+
     /// Returns what is known of a Namespace object: its labels.
     pub fn namespace(&self, name: &str) -> Known<&Labels> {
         let contents = self.namespaces.get(name);

@@ -155,12 +155,8 @@ impl Index {
 }
 
 impl Contents {
-    /// Touches all of it. Without its object a Namespace has no name in the kernel, however
-    /// unknown it is whether it exists.
     fn touch_all(&self, namespace: &str, touched: &mut Touched) {
-        if self.labels.is_some() {
-            touched.namespaces.insert(namespace.to_owned());
-        }
+        touched.namespaces.insert(namespace.to_owned());
         touched.services.extend(
             self.services
                 .keys()
