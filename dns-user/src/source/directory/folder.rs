@@ -283,9 +283,8 @@ fn load(path: &Path, had_objects: bool) -> Result<Option<Vec<Manifest>>> {
     let Some(format) = format_of(path) else { return Ok(None) };
     let Some(file) = open(path)? else { return Ok(None) };
     let mut text = String::new();
-    // It may grow while it is read.
-    file.take(MAX_FILE_LEN + 1).read_to_string(&mut text).context("it cannot be read")?;
-    ensure!(text.len() as u64 <= MAX_FILE_LEN, "it is larger than {MAX_FILE_LEN} octets");
+    // No more of one that grows meanwhile, either; it is read again afterwards.
+    file.take(MAX_FILE_LEN).read_to_string(&mut text).context("it cannot be read")?;
     ensure!(
         !had_objects || !text.trim().is_empty(),
         "it is empty, as if it were being written (remove it to remove its objects)"
@@ -293,7 +292,7 @@ fn load(path: &Path, had_objects: bool) -> Result<Option<Vec<Manifest>>> {
     parse(&text, format).map(Some)
 }
 
-/// Opens a file; None when it is gone. What came in its place since it was looked at
+/// Opens a file that is not too large; None when it is gone. What came in its place since it was looked at
 /// is not waited for, as a named pipe would be.
 fn open(path: &Path) -> Result<Option<File>> {
     let mut options = OpenOptions::new();
@@ -303,6 +302,7 @@ fn open(path: &Path) -> Result<Option<File>> {
             if let Some(kind) = kind(metadata.file_type()) {
                 bail!("it is {kind} and no file");
             }
+            ensure!(metadata.len() <= MAX_FILE_LEN, "it is larger than {MAX_FILE_LEN} octets");
             Ok(Some(file))
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -161,6 +161,16 @@ fn what_is_no_file_is_named_and_passed_over() {
 }
 
 #[test]
+fn a_file_that_is_too_large_is_not_read() {
+    let mut reader = Reader::new();
+    reader.write("a.yaml", PROD);
+    // All of it a hole.
+    fs::File::create(reader.dir.path().join("b.yaml")).unwrap().set_len((64 << 20) + 1).unwrap();
+    let complaint = "file: b.yaml: it is larger than 67108864 octets; it is skipped".to_owned();
+    assert_eq!(reader.read(), (vec!["Namespace prod".to_owned()], vec![complaint]));
+}
+
+#[test]
 fn a_broken_file_keeps_its_last_good_objects() {
     let mut reader = Reader::new();
     reader.write("a.yaml", PROD);
