@@ -7,7 +7,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
 };
 
-use dns_user::message::{self as asked, HEADER};
+use dns_user::message::{self, HEADER};
 use harness::{
     kernel::{DATAPATH, require},
     manifests::Manifests,
@@ -117,14 +117,14 @@ fn upstream(vectors: &[Vector]) -> impl Fn(&[u8], bool) -> Option<Vec<u8>> + use
         .iter()
         .filter_map(|vector| {
             let response = vector.response()?;
-            let question = asked::Question::parse(&response)?.octets.to_ascii_lowercase();
+            let question = message::Question::parse(&response)?.octets.to_ascii_lowercase();
             Some((question, response))
         })
         .collect();
     // One of them has nobody to ask.
     let is_alone = vectors[0].profile == "pods-verified-bare";
     move |query, _is_tcp| {
-        let question = asked::Question::parse(query)?.octets;
+        let question = message::Question::parse(query)?.octets;
         let Some(recorded) = known.get(&question.to_ascii_lowercase()) else {
             return outside(query, is_alone);
         };
