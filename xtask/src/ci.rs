@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use crate::{kernels, lint, progress::heading, setup, test};
+use crate::{cluster, kernels, lint, progress::heading, setup, test};
 
 pub(crate) fn run() -> Result<()> {
     heading("cargo xtask setup");
@@ -17,7 +17,9 @@ pub(crate) fn run() -> Result<()> {
     let mut tests = test::here(&[])?;
     heading("a few of the tests on other kernels");
     tests.add_all(&kernels::run_few()?);
-    println!("not run here: test --kernels with all tests, test --cluster");
+    heading("cargo xtask test --cluster");
+    tests.add_all(&cluster::run(&[])?);
+    println!("not run here: test --kernels with all tests");
     // The last line, whatever else there was to say.
     tests.conclude()?;
     if lint.is_err() {

@@ -101,7 +101,9 @@ fn main() -> ExitCode {
         Verb::Build { release } => build::run(release),
         Verb::Demo { stay } => demo::run(stay),
         Verb::Test { briefly: true, .. } => cluster::run_brief().and_then(|sums| sums.conclude()),
-        Verb::Test { cluster: true, arguments, .. } => cluster::run(&arguments),
+        Verb::Test { cluster: true, arguments, .. } => {
+            cluster::run(&arguments).and_then(|sums| sums.conclude())
+        }
         Verb::Test { kernels, arguments, .. } => test::run(&arguments, kernels.as_deref()),
         Verb::Image { name } => image::run(name.as_deref()).map(drop),
         Verb::Fuzz { target, seconds, keep } => fuzz::run(target.as_deref(), seconds, keep),
