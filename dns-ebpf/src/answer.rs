@@ -61,6 +61,11 @@ pub trait Maps<'a>: Copy {
     fn large_answer(self, key: &NameKey) -> Option<*const LargeAnswer>;
     /// As [`Self::name_entry`], from CACHE; only read by [`lookup::copy_kept`].
     fn kept_answer(self, key: &NameKey) -> Option<*const KeptAnswer>;
+    /// Says whether an entry is believed that is right, by its check, or is not: a test
+    /// wants those, too.
+    fn trusts(self, is_right: bool) -> bool {
+        is_right
+    }
     /// Returns memory that nobody else uses while a packet is looked at.
     fn scratch(self) -> Option<*mut Scratch>;
     /// Says whether the client is in `OPTED_OUT`.
@@ -215,7 +220,8 @@ fn look_up<'a, M: Maps<'a>>(
     }
     if let Some(entry) = maps.name_entry(&key) {
         // SAFETY: the pointer came from NAMES.
-        let found = unsafe { lookup::read(entry, &name) }.ok_or(Outcome::Unsure)?;
+        let found = unsafe { lookup::read(entry, &name, &key, |it| maps.trusts(it)) };
+        let found = found.ok_or(Outcome::Unsure)?;
         return plan::plan(query, &found, zone, || maps.random());
     }
     if zone.flags & flags::COMPLETE == 0 {
@@ -267,11 +273,11 @@ fn copy_kept<'a, M: Maps<'a>>(
     };
     let (variant, qtype) = ((question >> 16) as u16, question as u16);
     let name = Name::new(packet, octet(name_length));
-    let Some(entry) = maps.kept_answer(&key.of_variant(qtype, variant)) else {
-        return Copied::Absent;
-    };
+    let key = key.of_variant(qtype, variant);
+    let Some(entry) = maps.kept_answer(&key) else { return Copied::Absent };
+    let (now_ns, trusts) = (maps.now_ns(settings), |it| maps.trusts(it));
     // SAFETY: the pointers came from CACHE, and from the CPU's own scratch.
-    unsafe { lookup::copy_kept(entry, &name, qtype, variant, maps.now_ns(settings), scratch) }
+    unsafe { lookup::copy_kept(entry, &name, question, &key, now_ns, scratch, trusts) }
 }
 
 /// Copies the records of one type to the scratch. A function of its own: the verifier
@@ -287,12 +293,13 @@ fn copy_answer<'a, M: Maps<'a>>(
     let Some(scratch) = maps.scratch() else { return Copied::Unsure };
     let key = key.of_type(qtype);
     let name = Name::new(packet, octet(name_length));
+    let trusts = |it| maps.trusts(it);
     if let Some(entry) = maps.answer(&key) {
         // SAFETY: the pointers came from ANSWERS, and from the CPU's own scratch.
-        unsafe { lookup::copy(entry, &name, qtype, scratch, || true) }
+        unsafe { lookup::copy(entry, &name, qtype, &key, scratch, |it| (it, true), trusts) }
     } else if let Some(entry) = maps.large_answer(&key) {
         // SAFETY: as above, from LARGE_ANSWERS.
-        unsafe { lookup::copy(entry, &name, qtype, scratch, || true) }
+        unsafe { lookup::copy(entry, &name, qtype, &key, scratch, |it| (it, true), trusts) }
     } else {
         Copied::Absent
     }
@@ -345,7 +352,7 @@ fn ask_ancestor<'a, M: Maps<'a>>(
     let Some(key) = key::of_name(&name, maps.seed()) else { return Ancestor::IsOpen };
     let Some(entry) = maps.name_entry(&key) else { return Ancestor::Denies };
     // SAFETY: the pointer came from NAMES.
-    match unsafe { lookup::read(entry, &name) } {
+    match unsafe { lookup::read(entry, &name, &key, |it| maps.trusts(it)) } {
         Some(found) if absence::denies(&found, closed) => Ancestor::Denies,
         _ => Ancestor::IsOpen,
     }

@@ -5,11 +5,15 @@
 //! type, up to 5e-4 per look-up under a hostile writer). Each value therefore
 //! carries a generation at both ends; both are read before and both after the
 //! body. Any other order let wrong answers through (123 in 29 million).
+//! Since both generations may be seen before the rest of a write ([`crate::layout::check`]),
+//! what was taken is compared with the check that stands with it, too.
 
 use crate::{
     layout::{
-        name_entry::NameEntry,
-        rendered::{BLOCK, KEPT_RECORDS, KeptAnswer, Rendered, Scratch, body_start, flags},
+        check::Check,
+        key::NameKey,
+        name_entry::{self, NameEntry},
+        rendered::{self, BLOCK, KEPT_RECORDS, KeptAnswer, Rendered, Scratch, body_start, flags},
     },
     opaque::{advance, barrier, ten_bits},
     wire::name::Name,
@@ -72,13 +76,19 @@ unsafe fn compare(before: u64, name: &Name) -> Option<(bool, bool)> {
     Some((wrong != 0, upper != 0))
 }
 
-/// Copies `entry` if it belongs to `name` and stayed as it was while it was
-/// read; None when it is another name's or was being replaced.
+/// Copies `entry` if it belongs to `name`, whose key is `key`, and stayed as it was while
+/// it was read; None when it is another name's or was being replaced. `trusts` says
+/// whether it is believed, of one that is right or not.
 ///
 /// # Safety
 /// `entry` points to a value of NAMES.
 #[inline(always)]
-pub unsafe fn read(entry: *const NameEntry, name: &Name) -> Option<Found> {
+pub unsafe fn read(
+    entry: *const NameEntry,
+    name: &Name,
+    key: &NameKey,
+    trusts: impl FnOnce(bool) -> bool,
+) -> Option<Found> {
     // SAFETY: `entry` points to a value.
     let before = unsafe { generations(entry) };
     barrier();
@@ -88,10 +98,14 @@ pub unsafe fn read(entry: *const NameEntry, name: &Name) -> Option<Found> {
     }
     // SAFETY: as above.
     let found = unsafe { body(entry) };
+    // SAFETY: a field of the value.
+    let stored = unsafe { (&raw const (*entry).check).read_volatile() };
     barrier();
     // SAFETY: as above.
     let after = unsafe { generations(entry) };
-    (before.0 == before.1 && before == after).then_some(found)
+    let Found { flags, v4_count, v6_count, pool } = &found;
+    let is_right = stored == name_entry::check(key, *flags, *v4_count, *v6_count, pool);
+    (before.0 == before.1 && before == after && trusts(is_right)).then_some(found)
 }
 
 /// Reads the generations at both ends, anew at each call.
@@ -140,9 +154,10 @@ pub enum Copied {
     OddSpelling,
 }
 
-/// Copies `entry` to `scratch` if it belongs to `name` and `qtype`, and stayed as
-/// it was while it was read. `more` reads what else is in the entry, and says whether
-/// it may be answered; it is called once the body is copied.
+/// Copies `entry` to `scratch` if it belongs to `name` and `qtype`, whose key is `key`,
+/// and stayed as it was while it was read. `more` reads what else is in the entry, takes
+/// it into the check, and says whether it may be answered; it is called once the body is
+/// copied. `trusts` as in [`read`].
 ///
 /// # Safety
 /// `entry` points to a value of the map for answers of that size, `scratch` to
@@ -152,8 +167,10 @@ pub unsafe fn copy<const OCTETS: usize, More>(
     entry: *const Rendered<OCTETS, More>,
     name: &Name,
     qtype: u16,
+    key: &NameKey,
     scratch: *mut Scratch,
-    more: impl FnOnce() -> bool,
+    more: impl FnOnce(Check) -> (Check, bool),
+    trusts: impl FnOnce(bool) -> bool,
 ) -> Copied {
     // SAFETY: `entry` points to a value.
     let before = unsafe { generations_of(entry) };
@@ -165,25 +182,29 @@ pub unsafe fn copy<const OCTETS: usize, More>(
     };
     // SAFETY: plain fields of the value, which may change meanwhile: the generations
     // are compared before and after.
-    let (stored, is_odd) = unsafe {
+    let (stored, is_odd, check) = unsafe {
         let length = u64::from((*entry).body_length);
+        let counts = [(*entry).answers, (*entry).authorities, (*entry).additionals];
+        let entry_flags = (*entry).flags;
         (*scratch).header = AA;
-        (*scratch).answers = (*entry).answers;
-        (*scratch).authorities = (*entry).authorities;
-        (*scratch).additionals = (*entry).additionals;
+        [(*scratch).answers, (*scratch).authorities, (*scratch).additionals] = counts;
         (*scratch).body_length = length;
-        ((*entry).qtype, is_upper && (*entry).flags & flags::LOWER_CASE != 0)
+        let check = rendered::begin_check(key, counts, length, entry_flags);
+        ((*entry).qtype, is_upper && entry_flags & flags::LOWER_CASE != 0, check)
     };
     if differs || stored != qtype {
         return Copied::Unsure;
     }
     // SAFETY: as above.
-    let is_copied = unsafe { copy_body(entry, octets + body_start(name.length), scratch) };
-    let is_good = is_copied && more();
+    let copied = unsafe { copy_body(entry, octets + body_start(name.length), scratch, check) };
+    let Some(check) = copied else { return Copied::Unsure };
+    let (check, is_good) = more(check);
+    // SAFETY: a field of the value.
+    let stored = unsafe { (&raw const (*entry).check).read_volatile() };
     barrier();
     // SAFETY: as above.
     let after = unsafe { generations_of(entry) };
-    if !is_copied || before.0 != before.1 || before != after {
+    if before.0 != before.1 || before != after || !trusts(stored == check.finish()) {
         Copied::Unsure
     } else if !is_good {
         Copied::Absent
@@ -194,8 +215,8 @@ pub unsafe fn copy<const OCTETS: usize, More>(
     }
 }
 
-/// Copies the body, which begins at octet `start` of the entry, in blocks. False
-/// when it does not lie in the entry.
+/// Copies the body, which begins at octet `start` of the entry, in blocks, and takes it
+/// into the check. None when it does not lie in the entry.
 ///
 /// # Safety
 /// As in [`copy`].
@@ -204,7 +225,8 @@ unsafe fn copy_body<const OCTETS: usize, More>(
     entry: *const Rendered<OCTETS, More>,
     start: u64,
     scratch: *mut Scratch,
-) -> bool {
+    mut check: Check,
+) -> Option<Check> {
     let block = BLOCK as u64;
     let last = size_of::<Rendered<OCTETS, More>>() as u64 - block;
     // SAFETY: a field of the scratch.
@@ -215,25 +237,25 @@ unsafe fn copy_body<const OCTETS: usize, More>(
     while at < OCTETS as u64 && at < length {
         let from = ten_bits(start + at);
         if from > last {
-            return false;
+            return None;
         }
         let from = advance(entry as u64, from);
         let to = body + at;
         // SAFETY: `from` is at most `last` octets into the entry, and the scratch
         // is longer than any body.
         unsafe {
-            copy_word(from, to);
-            copy_word(from + 8, to + 8);
-            copy_word(from + 16, to + 16);
-            copy_word(from + 24, to + 24);
+            check = check.word(copy_word(from, to));
+            check = check.word(copy_word(from + 8, to + 8));
+            check = check.word(copy_word(from + 16, to + 16));
+            check = check.word(copy_word(from + 24, to + 24));
         }
         at += block;
     }
-    at >= length
+    (at >= length).then_some(check)
 }
 
 /// As [`copy`], of a kept response: with the TTL of this moment in every record, and
-/// only before its end.
+/// only before its end. The question is its variant, and in the lower half its type.
 ///
 /// # Safety
 /// As in [`copy`].
@@ -241,19 +263,24 @@ unsafe fn copy_body<const OCTETS: usize, More>(
 pub unsafe fn copy_kept(
     entry: *const KeptAnswer,
     name: &Name,
-    qtype: u16,
-    variant: u16,
+    question: u32,
+    key: &NameKey,
     now_ns: u64,
     scratch: *mut Scratch,
+    trusts: impl FnOnce(bool) -> bool,
 ) -> Copied {
     const SECOND_NS: u64 = 1_000_000_000;
+    let (variant, qtype) = ((question >> 16) as u16, question as u16);
     // SAFETY: `entry` points to a value, `scratch` to our own memory; the generations
     // are compared around this.
-    let more = || unsafe {
+    let more = |check: Check| unsafe {
         let more = &raw const (*entry).more;
-        (*scratch).header = (*more).header;
+        let (expires_ns, until_ns) = ((*more).expires_ns, (*more).until_ns);
+        let (stored, header) = ((*more).variant, (*more).header);
+        let mut check = rendered::check_lifetime(check, expires_ns, until_ns, stored, header);
+        (*scratch).header = header;
         // A second that has begun counts; 0 is not given.
-        let left_ns = (*more).expires_ns.wrapping_sub(now_ns);
+        let left_ns = expires_ns.wrapping_sub(now_ns);
         let ttl_s = left_ns.wrapping_sub(1) / SECOND_NS + 1;
         let ttl = (ttl_s as u32).to_be();
         let records = (*scratch).answers + (*scratch).authorities + (*scratch).additionals;
@@ -262,24 +289,28 @@ pub unsafe fn copy_kept(
         let mut n = 0;
         while n < KEPT_RECORDS as u64 && n < u64::from(records) {
             let place = ((places + 2 * n) as *const u16).read_volatile();
+            check = check.word(place.into());
             let at = advance(body, ten_bits(place.into()));
             (at as *mut u32).write_unaligned(ttl);
             n += 1;
         }
-        (*more).until_ns > now_ns && (*more).variant == variant
+        (check, until_ns > now_ns && stored == variant)
     };
     // SAFETY: as above.
-    unsafe { copy(entry, name, qtype, scratch, more) }
+    unsafe { copy(entry, name, qtype, key, scratch, more, trusts) }
 }
 
-/// Copies eight octets.
+/// Copies eight octets, and returns them.
 ///
 /// # Safety
 /// There are as many at both places, which are aligned to eight.
 #[inline(always)]
-unsafe fn copy_word(from: u64, to: u64) {
+unsafe fn copy_word(from: u64, to: u64) -> u64 {
     // SAFETY: as above. Volatile, or four of them become a call.
-    unsafe { (to as *mut u64).write((from as *const u64).read_volatile()) };
+    let word = unsafe { (from as *const u64).read_volatile() };
+    // SAFETY: as above.
+    unsafe { (to as *mut u64).write(word) };
+    word
 }
 
 /// As [`generations`].

@@ -140,6 +140,8 @@ pub trait Hook: Copy {
     fn entry<T>(self, entry: *const T) -> Option<*const T>;
     /// Returns [`Epoch::changes`] as it is to be read.
     fn changes(self, changes: u64) -> u64;
+    /// As [`Maps::trusts`].
+    fn trusts(self, is_right: bool) -> bool;
 }
 
 /// Nothing is.
@@ -155,6 +157,11 @@ impl Hook for AsItIs {
     #[inline(always)]
     fn changes(self, changes: u64) -> u64 {
         changes
+    }
+
+    #[inline(always)]
+    fn trusts(self, is_right: bool) -> bool {
+        is_right
     }
 }
 
@@ -223,6 +230,11 @@ impl<H: Hook> Maps<'static> for KernelMaps<H> {
     #[inline(always)]
     fn kept_answer(self, key: &NameKey) -> Option<*const KeptAnswer> {
         self.0.entry(CACHE.get_ptr(key)?)
+    }
+
+    #[inline(always)]
+    fn trusts(self, is_right: bool) -> bool {
+        self.0.trusts(is_right)
     }
 
     #[inline(always)]

@@ -182,4 +182,9 @@ impl Hook for Race {
             _ => changes,
         }
     }
+
+    #[inline(always)]
+    fn trusts(self, is_right: bool) -> bool {
+        is_right || maps::left_out() == left_out::GENERATIONS
+    }
 }

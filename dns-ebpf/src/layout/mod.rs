@@ -5,6 +5,7 @@
 //! sides agree on every octet and `bpftool map dump` shows them by field.
 //! A change of anything here raises [`LAYOUT_VERSION`].
 
+pub mod check;
 pub mod client;
 pub mod epoch;
 pub mod freshness;
@@ -18,7 +19,7 @@ pub mod zone;
 
 /// Version of everything in this module; stands in SETTINGS and in the path
 /// of the pins, so that agents of two versions never share a map.
-pub const LAYOUT_VERSION: u32 = 8;
+pub const LAYOUT_VERSION: u32 = 9;
 
 /// One octet of printable text. Its BTF integer is marked CHAR by the agent's
 /// build script, so that `bpftool map dump` prints an array of it as a string.

@@ -4,13 +4,13 @@
 //! ```text
 //!   0            4       6    7    8   9                144         176    180
 //! +------------+-------+----+----+---+----------------+-----------+------+----------+
-//! | generation | flags | v4 | v6 | . | name, NUL-fill | addresses | zero | gen._end |
+//! | generation | flags | v4 | v6 | . | name, NUL-fill | addresses | check| gen._end |
 //! +------------+-------+----+----+---+----------------+-----------+------+----------+
 //! ```
 //!
 //! 184 octets: with its key one slab object of 256. From 192 on it would be 512.
 
-use super::Text;
+use super::{Text, check::Check, key::NameKey};
 use crate::NAME_MAX;
 
 /// Octets of name text, without the leading dot, with at least one NUL.
@@ -57,10 +57,18 @@ pub struct NameEntry {
     pub name: [Text; NAME_OCTETS],
     /// The address pool, in network order.
     pub addresses: [[u8; 4]; V4_MAX],
-    /// Zero.
-    pub reserved: u32,
+    /// Of the key and all of this but the name, as [`check`] makes it.
+    pub check: u32,
     /// As `generation`.
     pub generation_end: u32,
+}
+
+/// Returns the check of an entry with these flags, counts and addresses.
+#[inline(always)]
+pub fn check(key: &NameKey, flags: u16, v4_count: u64, v6_count: u64, pool: &[u64; 4]) -> u32 {
+    let head = u64::from(flags) | v4_count << 16 | v6_count << 24;
+    let check = Check::new(key).word(head);
+    check.word(pool[0]).word(pool[1]).word(pool[2]).word(pool[3]).finish()
 }
 
 const _: () = assert!(size_of::<NameEntry>() == 184);

@@ -4,7 +4,7 @@
 //! ```text
 //!   0            4       6       8     14      16
 //! +------------+-------+-------+--------+------+---------------------------+------+----------+
-//! | generation | qtype | flags | counts | body | name, NUL-fill, body ...  | zero | gen._end |
+//! | generation | qtype | flags | counts | body | name, NUL-fill, body ...  | check| gen._end |
 //! +------------+-------+-------+--------+------+---------------------------+------+----------+
 //! ```
 //!
@@ -14,9 +14,9 @@
 //!
 //! 184 octets: with its key one slab object of 256. The large ones are 952, and
 //! the object 1,024. Those of CACHE, whose memory is taken at once, are 736; they
-//! have what belongs to a kept response before the zero.
+//! have what belongs to a kept response before the check.
 
-use super::Text;
+use super::{Text, check::Check, key::NameKey};
 
 /// Octets of name and body in ANSWERS.
 pub const SMALL: usize = 160;
@@ -27,7 +27,7 @@ pub const KEPT: usize = 656;
 /// Most records of a response in CACHE.
 pub const KEPT_RECORDS: usize = 18;
 /// Octets in which a body is copied: as many as are missing to a multiple of it
-/// must be there behind the body, and are not looked at.
+/// must be there behind the body; they are NUL.
 pub const BLOCK: usize = 32;
 
 /// Bits of [`Rendered::flags`].
@@ -60,8 +60,9 @@ pub struct Rendered<const OCTETS: usize, More = Nothing> {
     pub octets: [Text; OCTETS],
     /// What values of one map have besides.
     pub more: More,
-    /// Zero.
-    pub reserved: u32,
+    /// Of the key and all of this but the name, as [`begin_check`], the words of the body's
+    /// blocks, [`check_lifetime`] and the places of the TTLs make it.
+    pub check: u32,
     /// As `generation`.
     pub generation_end: u32,
 }
@@ -93,6 +94,26 @@ pub mod variant {
     pub const CHECKING_DISABLED: u16 = 1;
     /// DO.
     pub const DNSSEC_OK: u16 = 2;
+}
+
+/// Begins the check of an entry.
+#[inline(always)]
+pub fn begin_check(key: &NameKey, counts: [u16; 3], body_length: u64, flags: u16) -> Check {
+    let [answers, authorities, additionals] = counts.map(u64::from);
+    let head = answers | authorities << 16 | additionals << 32 | body_length << 48;
+    Check::new(key).word(head).word(flags.into())
+}
+
+/// Takes in what a kept response has besides, but for the places of its TTLs.
+#[inline(always)]
+pub fn check_lifetime(
+    check: Check,
+    expires_ns: u64,
+    until_ns: u64,
+    variant: u16,
+    header: u16,
+) -> Check {
+    check.word(expires_ns).word(until_ns).word(u64::from(variant) | u64::from(header) << 16)
 }
 
 /// Value of ANSWERS.

@@ -11,8 +11,9 @@ use dns_ebpf::{
     NAME_MAX,
     layout::{
         LAYOUT_VERSION, LOCAL_IPS, Text,
+        check::Check,
         key::{self, NameKey, Seed},
-        name_entry::{NAME_OCTETS, NameEntry, POOL_OCTETS, V4_MAX, V6_MAX, flags},
+        name_entry::{self, NAME_OCTETS, NameEntry, POOL_OCTETS, V4_MAX, V6_MAX, flags},
         rendered::{
             self, BLOCK, KEPT_RECORDS, KeptAnswer, Lifetime, Nothing, Rendered, body_start,
         },
@@ -107,7 +108,7 @@ pub fn name_entry(
         dot: as_text(b'.'),
         name: text::<NAME_OCTETS>(&records.name),
         addresses: [[0; 4]; V4_MAX],
-        reserved: 0,
+        check: 0,
         generation_end: generation,
     };
     match pool(&records.a, &records.aaaa) {
@@ -118,7 +119,18 @@ pub fn name_entry(
         }
         None => entry.flags |= flags::AGENT_ONLY,
     }
+    entry.check = name_check(&key, &entry);
     Some((key, entry))
+}
+
+/// Returns the check that belongs to an entry under that key.
+fn name_check(key: &NameKey, entry: &NameEntry) -> u32 {
+    let (words, _) = entry.addresses.as_flattened().as_chunks::<8>();
+    let mut pool = [0; 4];
+    for (word, octets) in pool.iter_mut().zip(words) {
+        *word = u64::from_ne_bytes(*octets);
+    }
+    name_entry::check(key, entry.flags, entry.v4_count.into(), entry.v6_count.into(), &pool)
 }
 
 /// What NAMES does not say.
@@ -141,7 +153,7 @@ pub fn answer_key(key: &AnswerKey, seed: Seed) -> Option<NameKey> {
 }
 
 /// Returns the key and the value of that size for an answer; None when it does not fit.
-/// `generation` as in [`name_entry`].
+/// `generation` as in [`name_entry()`].
 pub fn answer<const OCTETS: usize>(
     answer: &Answer,
     seed: Seed,
@@ -150,7 +162,7 @@ pub fn answer<const OCTETS: usize>(
     let key = answer_key(&answer.key, seed)?;
     let octets = octets_of(&answer.key.name, &answer.body)?;
     let [answers, additionals] = answer.counts;
-    let value = Rendered {
+    let mut value = Rendered {
         generation,
         qtype: answer.key.qtype,
         flags: if answer.is_lower_case { rendered::flags::LOWER_CASE } else { 0 },
@@ -160,9 +172,10 @@ pub fn answer<const OCTETS: usize>(
         body_length: u16::try_from(answer.body.len()).ok()?,
         octets,
         more: Nothing {},
-        reserved: 0,
+        check: 0,
         generation_end: generation,
     };
+    value.check = body_check(&key, &value, &answer.key.name)?.finish();
     Some((key, value))
 }
 
@@ -191,7 +204,7 @@ pub fn kept_key(key: &KeptKey, seed: Seed) -> Option<NameKey> {
 /// Returns the key and the value of CACHE for a response. None when the kernel cannot
 /// give it: it is no response to that question, has an OPT or TC, another RCODE than
 /// NOERROR and NXDOMAIN, no records, more than 18 of them or one of another class than
-/// IN, or does not fit. `generation` as in [`name_entry`].
+/// IN, or does not fit. `generation` as in [`name_entry()`].
 pub fn kept_answer(
     key: &KeptKey,
     response: &[u8],
@@ -232,7 +245,8 @@ pub fn kept_answer(
         return None;
     }
     let octets = octets_of(&key.name, body)?;
-    let value = KeptAnswer {
+    let kept_key = kept_key(key, seed)?;
+    let mut value = KeptAnswer {
         generation,
         qtype: key.qtype,
         flags: 0,
@@ -248,10 +262,15 @@ pub fn kept_answer(
             header: header.flags & (AA | RA | AD | RCODE),
             ttls,
         },
-        reserved: 0,
+        check: 0,
         generation_end: generation,
     };
-    Some((kept_key(key, seed)?, value))
+    let Lifetime { expires_ns, until_ns, variant, header, ttls } = value.more;
+    let check = body_check(&kept_key, &value, &key.name)?;
+    let check = rendered::check_lifetime(check, expires_ns, until_ns, variant, header);
+    let places = ttls.iter().take(records);
+    value.check = places.fold(check, |check, place| check.word((*place).into())).finish();
+    Some((kept_key, value))
 }
 
 /// Returns name and body as a value has them; None when they do not fit.
@@ -259,9 +278,8 @@ fn octets_of<const OCTETS: usize>(name: &str, body: &[u8]) -> Option<[Text; OCTE
     let text = [".", name].concat();
     // The name on the wire ends in the root.
     let start = usize::try_from(body_start(text.len() as u64 + 1)).ok()?;
-    // What is read in the last block, but for what follows the octets, is in them.
-    let is_readable = start + body.len().next_multiple_of(BLOCK) <= OCTETS + size_of::<u64>();
-    if body.len() < size_of::<u64>() || start + body.len() > OCTETS || !is_readable {
+    // What is read in the last block is in them.
+    if body.len() < size_of::<u64>() || start + body.len().next_multiple_of(BLOCK) > OCTETS {
         return None;
     }
     let mut octets = [0; OCTETS];
@@ -270,6 +288,21 @@ fn octets_of<const OCTETS: usize>(name: &str, body: &[u8]) -> Option<[Text; OCTE
         *place = as_text(octet);
     }
     Some(octets)
+}
+
+/// Returns the check of an entry under that key up to the end of its body's blocks.
+fn body_check<const OCTETS: usize, More>(
+    key: &NameKey,
+    value: &Rendered<OCTETS, More>,
+    name: &str,
+) -> Option<Check> {
+    let counts = [value.answers, value.authorities, value.additionals];
+    let check = rendered::begin_check(key, counts, value.body_length.into(), value.flags);
+    let start = usize::try_from(body_start(name.len() as u64 + 2)).ok()?;
+    let end = start + usize::from(value.body_length).next_multiple_of(BLOCK);
+    let (words, _) = value.octets.get(start..end)?.as_chunks::<8>();
+    let word = |text: &[Text; 8]| u64::from_ne_bytes(text.map(i8::cast_unsigned));
+    Some(words.iter().fold(check, |check, text| check.word(word(text))))
 }
 
 /// Returns the answer that a value of ANSWERS, `LARGE_ANSWERS` or CACHE holds; None when

@@ -182,11 +182,25 @@ impl Writer {
     fn apply(&mut self, write: &Write) {
         let deleted = match write {
             Write::Put(entry) => {
+                self.generation = self.generation.wrapping_add(1);
+                let (generation, generation_end) = (self.generation, self.generation);
                 let put = match entry {
-                    Entry::Name(key, entry) => self.names.insert(key, **entry, 0),
-                    Entry::Answer(key, entry) => self.answers.insert(key, **entry, 0),
-                    Entry::LargeAnswer(key, entry) => self.large_answers.insert(key, **entry, 0),
-                    Entry::Kept(key, entry) => self.kept.insert(key, **entry, 0),
+                    Entry::Name(key, entry) => {
+                        let entry = NameEntry { generation, generation_end, ..**entry };
+                        self.names.insert(key, entry, 0)
+                    }
+                    Entry::Answer(key, entry) => {
+                        let entry = SmallAnswer { generation, generation_end, ..**entry };
+                        self.answers.insert(key, entry, 0)
+                    }
+                    Entry::LargeAnswer(key, entry) => {
+                        let entry = LargeAnswer { generation, generation_end, ..**entry };
+                        self.large_answers.insert(key, entry, 0)
+                    }
+                    Entry::Kept(key, entry) => {
+                        let entry = KeptAnswer { generation, generation_end, ..**entry };
+                        self.kept.insert(key, entry, 0)
+                    }
                 };
                 return put.unwrap();
             }
@@ -205,8 +219,9 @@ impl Writer {
     }
 
     /// Writes until it is told to stop. What is written is made beforehand, so that
-    /// nothing but system calls is between two changes; generations come again
-    /// after hundreds of changes only.
+    /// little but system calls is between two changes, except for generations: none
+    /// comes again, as with the agent. A reader that was stopped in the middle, for as
+    /// long as the script takes, would believe it.
     pub fn write(&mut self, phases: &[Vec<Write>], stop: &AtomicBool, writes: &AtomicU64) {
         for phase in phases.iter().cycle() {
             if stop.load(Ordering::Relaxed) {
