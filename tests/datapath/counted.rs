@@ -5,14 +5,16 @@ use std::net::Ipv4Addr;
 
 use dns_ebpf::layout::{
     key::NameKey,
+    name_entry::{self, NameEntry},
     outcome::{OUTCOMES, Outcome},
     programs,
+    rendered::KeptAnswer,
     settings::Lease,
 };
 use dns_user::datapath::encode;
 use harness::{
     kernel,
-    known::names,
+    known::{self, OUTSIDE, names},
     packet::{
         frame::Frame,
         query::{Query, qtype},
@@ -106,6 +108,51 @@ fn a_torn_entry_is_passed_up() {
     let key: NameKey = encode::name_key(name, SEED).unwrap();
     host.names.get_mut(&key).unwrap().generation_end += 1;
     assert_eq!(host.outcome(&mut frame(name, qtype::A)), Some(Err(Outcome::Unsure)));
+}
+
+/// The kernel's copy of an entry may become visible in any order, so that both ends are
+/// whole and what is between them is another entry's.
+#[test]
+fn a_mixed_entry_is_passed_up() {
+    let unsure = Some(Err(Outcome::Unsure));
+    let name = "one.prod.svc.cluster.local";
+    let key: NameKey = encode::name_key(name, SEED).unwrap();
+    let changes: [fn(&mut NameEntry); 4] = [
+        |entry| entry.addresses[0][3] ^= 1,
+        |entry| entry.addresses[7][3] ^= 1,
+        |entry| entry.flags ^= name_entry::flags::HAS_ALL_CHILDREN,
+        |entry| entry.v4_count += 1,
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let mut host = Host::new(&names());
+        change(host.names.get_mut(&key).unwrap());
+        assert_eq!(host.outcome(&mut frame(name, qtype::A)), unsure, "change {number}");
+    }
+    // The entry of another name, as if the name were still the old one.
+    let mut host = Host::new(&names());
+    let other = host.names[&encode::name_key("dual.prod.svc.cluster.local", SEED).unwrap()];
+    let entry = host.names.get_mut(&key).unwrap();
+    *entry = NameEntry { name: entry.name, ..other };
+    assert_eq!(host.outcome(&mut frame(name, qtype::A)), unsure);
+
+    for answer in known::answers() {
+        let mut host = Host::known();
+        host.large_answers.values_mut().for_each(|value| value.answers ^= 1);
+        host.answers.values_mut().for_each(|value| value.additionals ^= 1);
+        let outcome = host.outcome(&mut frame(&answer.key.name, answer.key.qtype));
+        assert_eq!(outcome, unsure, "{answer:?}");
+    }
+    let changes: [fn(&mut KeptAnswer); 4] = [
+        |value| value.more.expires_ns += 1,
+        |value| value.more.ttls[0] += 16,
+        |value| value.more.header ^= 1,
+        |value| value.answers ^= 1,
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let mut host = Host::known();
+        host.kept.values_mut().for_each(change);
+        assert_eq!(host.outcome(&mut frame(OUTSIDE, qtype::A)), unsure, "change {number}");
+    }
 }
 
 /// A name in a zone that is longer cannot be: it is counted and logged, not answered.

@@ -49,7 +49,10 @@ pub fn differences(judged: &Judged<'_>, world: &World, compared: &mut Compared) 
 pub fn prove(judged: &Judged<'_>, world: &World, compared: &mut Compared) {
     let names = own_names(world);
     let questions = questions(world, &names);
-    let is_known = |entry: &Value| names.contains(entry["name"].as_str().unwrap_or_default());
+    // Of an alias all that is there is that the agent answers, as it does for what is not.
+    let is_known = |entry: &Value| {
+        entry["agent_only"] != true && names.contains(entry["name"].as_str().unwrap_or_default())
+    };
     let is_asked = |entry: &Value| questions.contains(&key(entry));
     let of_type =
         |qtype: &'static str| move |entry: &Value| entry["type"] == qtype && is_asked(entry);

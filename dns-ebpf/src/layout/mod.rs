@@ -127,7 +127,7 @@ pub mod race {
 pub mod left_out {
     /// Everything is as it should be.
     pub const NOTHING: u32 = 0;
-    /// The generations at both ends of an entry are not compared.
+    /// The generations at both ends of an entry are not compared, and its check does not count.
     pub const GENERATIONS: u32 = 1;
     /// EPOCH is not looked at.
     pub const EPOCH: u32 = 2;
