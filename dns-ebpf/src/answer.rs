@@ -296,10 +296,10 @@ fn copy_answer<'a, M: Maps<'a>>(
     let trusts = |it| maps.trusts(it);
     if let Some(entry) = maps.answer(&key) {
         // SAFETY: the pointers came from ANSWERS, and from the CPU's own scratch.
-        unsafe { lookup::copy(entry, &name, qtype, &key, scratch, |it| (it, true), trusts) }
+        unsafe { lookup::copy(entry, &name, qtype, &key, scratch, |it| it, trusts) }
     } else if let Some(entry) = maps.large_answer(&key) {
         // SAFETY: as above, from LARGE_ANSWERS.
-        unsafe { lookup::copy(entry, &name, qtype, &key, scratch, |it| (it, true), trusts) }
+        unsafe { lookup::copy(entry, &name, qtype, &key, scratch, |it| it, trusts) }
     } else {
         Copied::Absent
     }

@@ -155,9 +155,8 @@ pub enum Copied {
 }
 
 /// Copies `entry` to `scratch` if it belongs to `name` and `qtype`, whose key is `key`,
-/// and stayed as it was while it was read. `more` reads what else is in the entry, takes
-/// it into the check, and says whether it may be answered; it is called once the body is
-/// copied. `trusts` as in [`read`].
+/// and stayed as it was while it was read. `more` reads what else is in the entry and takes
+/// it into the check; it is called once the body is copied. `trusts` as in [`read`].
 ///
 /// # Safety
 /// `entry` points to a value of the map for answers of that size, `scratch` to
@@ -169,7 +168,7 @@ pub unsafe fn copy<const OCTETS: usize, More>(
     qtype: u16,
     key: &NameKey,
     scratch: *mut Scratch,
-    more: impl FnOnce(Check) -> (Check, bool),
+    more: impl FnOnce(Check) -> Check,
     trusts: impl FnOnce(bool) -> bool,
 ) -> Copied {
     // SAFETY: `entry` points to a value.
@@ -182,32 +181,32 @@ pub unsafe fn copy<const OCTETS: usize, More>(
     };
     // SAFETY: plain fields of the value, which may change meanwhile: the generations
     // are compared before and after.
-    let (stored, is_odd, check) = unsafe {
+    let (stored, counts, length, entry_flags) = unsafe {
         let length = u64::from((*entry).body_length);
         let counts = [(*entry).answers, (*entry).authorities, (*entry).additionals];
         let entry_flags = (*entry).flags;
         (*scratch).header = AA;
         [(*scratch).answers, (*scratch).authorities, (*scratch).additionals] = counts;
         (*scratch).body_length = length;
-        let check = rendered::begin_check(key, counts, length, entry_flags);
-        ((*entry).qtype, is_upper && entry_flags & flags::LOWER_CASE != 0, check)
+        ((*entry).qtype, counts, length, entry_flags)
     };
     if differs || stored != qtype {
         return Copied::Unsure;
     }
+    let is_odd = is_upper && entry_flags & flags::LOWER_CASE != 0;
+    let start = octets + body_start(name.length);
     // SAFETY: as above.
-    let copied = unsafe { copy_body(entry, octets + body_start(name.length), scratch, check) };
-    let Some(check) = copied else { return Copied::Unsure };
-    let (check, is_good) = more(check);
+    let body = |check| unsafe { copy_body(entry, start, scratch, check) };
+    let Some(check) = rendered::check(key, counts, length, entry_flags, body, more) else {
+        return Copied::Unsure;
+    };
     // SAFETY: a field of the value.
     let stored = unsafe { (&raw const (*entry).check).read_volatile() };
     barrier();
     // SAFETY: as above.
     let after = unsafe { generations_of(entry) };
-    if before.0 != before.1 || before != after || !trusts(stored == check.finish()) {
+    if before.0 != before.1 || before != after || !trusts(stored == check) {
         Copied::Unsure
-    } else if !is_good {
-        Copied::Absent
     } else if is_odd {
         Copied::OddSpelling
     } else {
@@ -271,13 +270,13 @@ pub unsafe fn copy_kept(
 ) -> Copied {
     const SECOND_NS: u64 = 1_000_000_000;
     let (variant, qtype) = ((question >> 16) as u16, question as u16);
+    let mut is_good = false;
     // SAFETY: `entry` points to a value, `scratch` to our own memory; the generations
     // are compared around this.
     let more = |check: Check| unsafe {
         let more = &raw const (*entry).more;
         let (expires_ns, until_ns) = ((*more).expires_ns, (*more).until_ns);
         let (stored, header) = ((*more).variant, (*more).header);
-        let mut check = rendered::check_lifetime(check, expires_ns, until_ns, stored, header);
         (*scratch).header = header;
         // A second that has begun counts; 0 is not given.
         let left_ns = expires_ns.wrapping_sub(now_ns);
@@ -286,18 +285,27 @@ pub unsafe fn copy_kept(
         let records = (*scratch).answers + (*scratch).authorities + (*scratch).additionals;
         let body = (&raw mut (*scratch).body) as u64;
         let places = (&raw const (*more).ttls) as u64;
-        let mut n = 0;
-        while n < KEPT_RECORDS as u64 && n < u64::from(records) {
-            let place = ((places + 2 * n) as *const u16).read_volatile();
-            check = check.word(place.into());
-            let at = advance(body, ten_bits(place.into()));
-            (at as *mut u32).write_unaligned(ttl);
-            n += 1;
-        }
-        (check, until_ns > now_ns && stored == variant)
+        let check =
+            rendered::check_lifetime(check, expires_ns, until_ns, stored, header, |mut check| {
+                let mut n = 0;
+                while n < KEPT_RECORDS as u64 && n < u64::from(records) {
+                    let place = ((places + 2 * n) as *const u16).read_volatile();
+                    check = check.word(place.into());
+                    let at = advance(body, ten_bits(place.into()));
+                    (at as *mut u32).write_unaligned(ttl);
+                    n += 1;
+                }
+                check
+            });
+        // Last: before the loop, the verifier would go through it for both.
+        is_good = until_ns > now_ns && stored == variant;
+        check
     };
     // SAFETY: as above.
-    unsafe { copy(entry, name, qtype, key, scratch, more, trusts) }
+    match unsafe { copy(entry, name, qtype, key, scratch, more, trusts) } {
+        Copied::Whole if !is_good => Copied::Absent,
+        copied => copied,
+    }
 }
 
 /// Copies eight octets, and returns them.

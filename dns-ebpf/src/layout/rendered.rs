@@ -60,8 +60,8 @@ pub struct Rendered<const OCTETS: usize, More = Nothing> {
     pub octets: [Text; OCTETS],
     /// What values of one map have besides.
     pub more: More,
-    /// Of the key and all of this but the name, as [`begin_check`], the words of the body's
-    /// blocks, [`check_lifetime`] and the places of the TTLs make it.
+    /// Of the key, which stands for name and type, and all the rest of this, as [`check`]
+    /// makes it.
     pub check: u32,
     /// As `generation`.
     pub generation_end: u32,
@@ -96,15 +96,26 @@ pub mod variant {
     pub const DNSSEC_OK: u16 = 2;
 }
 
-/// Begins the check of an entry.
+/// Returns the check of an entry under that key: of its counts, its length and its flags,
+/// then of the words of its body's blocks, which `body` takes in, then of what its map's
+/// values have besides, which `more` takes in. None when `body` has not all of them.
 #[inline(always)]
-pub fn begin_check(key: &NameKey, counts: [u16; 3], body_length: u64, flags: u16) -> Check {
+pub fn check(
+    key: &NameKey,
+    counts: [u16; 3],
+    body_length: u64,
+    flags: u16,
+    body: impl FnOnce(Check) -> Option<Check>,
+    more: impl FnOnce(Check) -> Check,
+) -> Option<u32> {
     let [answers, authorities, additionals] = counts.map(u64::from);
     let head = answers | authorities << 16 | additionals << 32 | body_length << 48;
-    Check::new(key).word(head).word(flags.into())
+    let check = body(Check::new(key).word(head).word(flags.into()))?;
+    Some(more(check).finish())
 }
 
-/// Takes in what a kept response has besides, but for the places of its TTLs.
+/// Takes in what a value of CACHE has besides. `places` takes in where its TTLs are, as
+/// many as there are records, one after another.
 #[inline(always)]
 pub fn check_lifetime(
     check: Check,
@@ -112,8 +123,10 @@ pub fn check_lifetime(
     until_ns: u64,
     variant: u16,
     header: u16,
+    places: impl FnOnce(Check) -> Check,
 ) -> Check {
-    check.word(expires_ns).word(until_ns).word(u64::from(variant) | u64::from(header) << 16)
+    let flags = u64::from(variant) | u64::from(header) << 16;
+    places(check.word(expires_ns).word(until_ns).word(flags))
 }
 
 /// Value of ANSWERS.

@@ -175,7 +175,7 @@ pub fn answer<const OCTETS: usize>(
         check: 0,
         generation_end: generation,
     };
-    value.check = body_check(&key, &value, &answer.key.name)?.finish();
+    value.check = answer_check(&key, &value, &answer.key.name, |check| check)?;
     Some((key, value))
 }
 
@@ -266,10 +266,11 @@ pub fn kept_answer(
         generation_end: generation,
     };
     let Lifetime { expires_ns, until_ns, variant, header, ttls } = value.more;
-    let check = body_check(&kept_key, &value, &key.name)?;
-    let check = rendered::check_lifetime(check, expires_ns, until_ns, variant, header);
-    let places = ttls.iter().take(records);
-    value.check = places.fold(check, |check, place| check.word((*place).into())).finish();
+    value.check = answer_check(&kept_key, &value, &key.name, |check| {
+        rendered::check_lifetime(check, expires_ns, until_ns, variant, header, |check| {
+            ttls.iter().take(records).fold(check, |check, place| check.word((*place).into()))
+        })
+    })?;
     Some((kept_key, value))
 }
 
@@ -290,19 +291,20 @@ fn octets_of<const OCTETS: usize>(name: &str, body: &[u8]) -> Option<[Text; OCTE
     Some(octets)
 }
 
-/// Returns the check of an entry under that key up to the end of its body's blocks.
-fn body_check<const OCTETS: usize, More>(
+/// Returns the check of an entry under that key, as [`rendered::check`] makes it.
+fn answer_check<const OCTETS: usize, More>(
     key: &NameKey,
     value: &Rendered<OCTETS, More>,
     name: &str,
-) -> Option<Check> {
+    more: impl FnOnce(Check) -> Check,
+) -> Option<u32> {
     let counts = [value.answers, value.authorities, value.additionals];
-    let check = rendered::begin_check(key, counts, value.body_length.into(), value.flags);
     let start = usize::try_from(body_start(name.len() as u64 + 2)).ok()?;
     let end = start + usize::from(value.body_length).next_multiple_of(BLOCK);
     let (words, _) = value.octets.get(start..end)?.as_chunks::<8>();
     let word = |text: &[Text; 8]| u64::from_ne_bytes(text.map(i8::cast_unsigned));
-    Some(words.iter().fold(check, |check, text| check.word(word(text))))
+    let body = |check| Some(words.iter().fold(check, |check: Check, text| check.word(word(text))));
+    rendered::check(key, counts, value.body_length.into(), value.flags, body, more)
 }
 
 /// Returns the answer that a value of ANSWERS, `LARGE_ANSWERS` or CACHE holds; None when
