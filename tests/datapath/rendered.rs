@@ -1,7 +1,7 @@
 //! Records of other types than A and AAAA, and what is left to the agent of them.
 
 use dns_ebpf::layout::outcome::Outcome;
-use dns_user::{datapath::encode, records::Answer};
+use dns_user::{datapath::encode::rendered, records::Answer};
 use harness::{
     known::{HEADLESS, LOCAL_IP6, REVERSE, REVERSE6, ZONE, answer, answers, names, owned_record},
     packet::{
@@ -172,7 +172,7 @@ fn strange_entries_are_passed_on() {
     let known = answers();
     let host = || Host::new(&names()).with(&known);
     let key = |name: &str, qtype: u16| {
-        encode::answer_key(&dns_user::records::AnswerKey { name: name.into(), qtype }, SEED)
+        rendered::answer_key(&dns_user::records::AnswerKey { name: name.into(), qtype }, SEED)
             .unwrap()
     };
     let key_of_it = key(REVERSE, qtype::PTR);

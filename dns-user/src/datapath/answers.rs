@@ -11,7 +11,7 @@ use dns_ebpf::layout::{
     rendered::{LARGE, Rendered, SMALL},
 };
 
-use super::{encode, maps::allow_absent};
+use super::{encode::rendered, maps::allow_absent};
 use crate::{
     records::{Answer, AnswerKey},
     store::Retained,
@@ -59,14 +59,15 @@ impl Answers {
     pub fn put(&mut self, answer: &Answer) -> Result<()> {
         let generation = self.next_generation();
         // The smaller map is asked first, so an answer that moves is there all the while.
-        if let Some((key, value)) = encode::answer::<SMALL>(answer, self.seed, generation) {
+        if let Some((key, value)) = rendered::answer::<SMALL>(answer, self.seed, generation) {
             if self.small.has(&key, &value)? {
                 // Nobody reads what may have stayed in the other one.
                 return Ok(());
             }
             self.small.write(key, value)?;
             self.large.remove(&key)
-        } else if let Some((key, value)) = encode::answer::<LARGE>(answer, self.seed, generation) {
+        } else if let Some((key, value)) = rendered::answer::<LARGE>(answer, self.seed, generation)
+        {
             if !self.large.has(&key, &value)? {
                 self.large.write(key, value)?;
             }
@@ -79,9 +80,10 @@ impl Answers {
     /// Does the same where neither map had anything in it.
     pub fn put_first(&mut self, answer: &Answer) -> Result<()> {
         let generation = self.next_generation();
-        if let Some((key, value)) = encode::answer::<SMALL>(answer, self.seed, generation) {
+        if let Some((key, value)) = rendered::answer::<SMALL>(answer, self.seed, generation) {
             self.small.write(key, value)
-        } else if let Some((key, value)) = encode::answer::<LARGE>(answer, self.seed, generation) {
+        } else if let Some((key, value)) = rendered::answer::<LARGE>(answer, self.seed, generation)
+        {
             self.large.write(key, value)
         } else {
             Ok(())
@@ -95,7 +97,7 @@ impl Answers {
 
     /// Removes an answer; not an error when it is not there.
     pub fn remove(&mut self, key: &AnswerKey) -> Result<()> {
-        let Some(key) = encode::answer_key(key, self.seed) else { return Ok(()) };
+        let Some(key) = rendered::answer_key(key, self.seed) else { return Ok(()) };
         let removed = self.small.remove(&key);
         self.large.remove(&key)?;
         removed
@@ -144,7 +146,7 @@ where
         for entry in &self.0 {
             let (key, value) = entry.context("cannot read ANSWERS")?;
             let is_wanted = stored(&value).is_some_and(|answer| {
-                encode::answer_key(&answer.key, seed) == Some(key) && keep(&answer.key)
+                rendered::answer_key(&answer.key, seed) == Some(key) && keep(&answer.key)
             });
             if is_wanted {
                 kept += 1;
@@ -160,5 +162,5 @@ where
 }
 
 fn stored<const OCTETS: usize>(value: &Rendered<OCTETS>) -> Option<Answer> {
-    encode::stored_answer(value)
+    rendered::stored_answer(value)
 }

@@ -8,7 +8,10 @@ use dns_ebpf::layout::{
     rendered::{KeptAnswer, variant},
 };
 
-use super::{encode, maps::allow_absent};
+use super::{
+    encode::{self, rendered},
+    maps::allow_absent,
+};
 use crate::message::Question;
 
 /// Octets that an entry of CACHE takes in the kernel: an element of header, key and value,
@@ -69,11 +72,11 @@ impl KernelCache {
     /// answers `key` without an OPT, with AA and RA as on a hit of CoreDNS's cache.
     ///
     /// False, and nothing is there afterwards, when the kernel cannot give it: as in
-    /// [`encode::kept_answer`].
+    /// [`rendered::kept_answer`].
     pub fn put(&mut self, key: &KeptKey, response: &[u8], life: Life) -> Result<bool> {
         self.generation = self.generation.wrapping_add(1);
         let Some((key, value)) =
-            encode::kept_answer(key, response, life, self.seed, self.generation)
+            rendered::kept_answer(key, response, life, self.seed, self.generation)
         else {
             self.remove(key)?;
             return Ok(false);
@@ -84,7 +87,7 @@ impl KernelCache {
 
     /// Gives a response no longer; not an error when it is not there.
     pub fn remove(&mut self, key: &KeptKey) -> Result<()> {
-        let Some(key) = encode::kept_key(key, self.seed) else { return Ok(()) };
+        let Some(key) = rendered::kept_key(key, self.seed) else { return Ok(()) };
         allow_absent(self.map.remove(&key)).context("cannot delete from CACHE")
     }
 

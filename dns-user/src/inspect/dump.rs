@@ -18,7 +18,12 @@ use super::{print, print_json};
 use crate::{
     args::{InspectArguments, Output},
     clock::monotonic_ns,
-    datapath::{cache, encode, maps::PinnedMaps, pins::Pins},
+    datapath::{
+        cache,
+        encode::{self, rendered},
+        maps::PinnedMaps,
+        pins::Pins,
+    },
     message::{AA, CLASS_IN, QR, RCODE},
     records::{Answer, AnswerKey},
 };
@@ -89,7 +94,7 @@ impl Dump {
         let names = if let Some(name) = name {
             answers.retain(|(answer, _)| answer.key.name == name);
             let is_it = |value: &KeptAnswer| {
-                encode::stored_answer(value).is_some_and(|it| it.key.name == name)
+                rendered::stored_answer(value).is_some_and(|it| it.key.name == name)
             };
             kept.retain(is_it);
             maps.names.entry(name)?.into_iter().collect()
@@ -158,7 +163,7 @@ fn records(answer: &Answer, octets: usize) -> Result<Records> {
 fn kept(value: &KeptAnswer, now_ns: u64) -> Option<Kept> {
     let seconds = |until_ns: u64| until_ns.saturating_sub(now_ns).div_ceil(1_000_000_000);
     let ttl_s = u32::try_from(seconds(value.more.expires_ns)).unwrap_or(u32::MAX);
-    let mut answer = encode::stored_answer(value)?;
+    let mut answer = rendered::stored_answer(value)?;
     let counts = [value.answers, value.authorities, value.additionals];
     for place in value.more.ttls.iter().take(counts.iter().copied().map(usize::from).sum()) {
         let place = usize::from(*place);

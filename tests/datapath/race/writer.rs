@@ -17,7 +17,12 @@ use dns_ebpf::layout::{
 };
 use dns_user::{
     clock::monotonic_ns,
-    datapath::{cache::Life, encode, epoch::EpochWriter, load::Loaded},
+    datapath::{
+        cache::Life,
+        encode::{self, rendered},
+        epoch::EpochWriter,
+        load::Loaded,
+    },
     records::{Answer, NameKind, NameRecords},
 };
 use harness::{
@@ -143,12 +148,12 @@ impl Writer {
             }
             Place::Answers => {
                 let answer = Answer { is_lower_case: false, ..answer(V4_MAX) };
-                let (key, entry) = encode::answer(&answer, seed, generation).unwrap();
+                let (key, entry) = rendered::answer(&answer, seed, generation).unwrap();
                 Entry::Answer(key, Box::new(entry))
             }
             Place::LargeAnswers => {
                 let answer = answer(race::LARGE_RECORDS.into());
-                let (key, entry) = encode::answer(&answer, seed, generation).unwrap();
+                let (key, entry) = rendered::answer(&answer, seed, generation).unwrap();
                 Entry::LargeAnswer(key, Box::new(entry))
             }
             Place::Kept => {
@@ -164,7 +169,7 @@ impl Writer {
                 let until_ns = monotonic_ns().unwrap() + left_s * 1_000_000_000;
                 let life = Life { expires_ns: until_ns, until_ns };
                 let entry =
-                    encode::kept_answer(&kept.key(), &kept.octets(), life, seed, generation);
+                    rendered::kept_answer(&kept.key(), &kept.octets(), life, seed, generation);
                 let (key, entry) = entry.expect("a response that fits");
                 Entry::Kept(key, Box::new(entry))
             }

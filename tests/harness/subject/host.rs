@@ -20,7 +20,10 @@ use dns_ebpf::{
     packet::Packet,
 };
 use dns_user::{
-    datapath::{cache::KeptKey, encode},
+    datapath::{
+        cache::KeptKey,
+        encode::{self, rendered},
+    },
     records::{Answer, NameRecords},
 };
 
@@ -85,10 +88,10 @@ impl Host {
     #[must_use]
     pub fn with(mut self, answers: &[Answer]) -> Self {
         for answer in answers {
-            if let Some((key, value)) = encode::answer(answer, SEED, 7) {
+            if let Some((key, value)) = rendered::answer(answer, SEED, 7) {
                 self.answers.insert(key, value);
             } else {
-                let large = encode::answer(answer, SEED, 7).expect("an answer that fits");
+                let large = rendered::answer(answer, SEED, 7).expect("an answer that fits");
                 self.large_answers.insert(large.0, large.1);
             }
         }
@@ -123,7 +126,8 @@ impl Subject for Host {
     }
 
     fn keep(&mut self, key: &KeptKey, response: &[u8], expires_ms: i64, until_ms: i64) -> bool {
-        let kept = encode::kept_answer(key, response, life(NOW_NS, expires_ms, until_ms), SEED, 7);
+        let kept =
+            rendered::kept_answer(key, response, life(NOW_NS, expires_ms, until_ms), SEED, 7);
         kept.map(|(key, value)| self.kept.insert(key, value)).is_some()
     }
 
