@@ -1,17 +1,18 @@
 //! ANSWERS and `LARGE_ANSWERS`: records of one name and type, in the map whose
 //! values are just long enough.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use aya::{
     Pod,
-    maps::{HashMap, Map, MapData, MapError},
+    maps::{Map, MapData},
 };
 use dns_ebpf::layout::{
     key::{NameKey, Seed},
+    maps,
     rendered::{LARGE, Rendered, SMALL},
 };
 
-use super::{encode::rendered, maps::allow_absent};
+use super::{encode::rendered, entries::Entries};
 use crate::{
     records::{Answer, AnswerKey},
     store::Retained,
@@ -19,8 +20,8 @@ use crate::{
 
 /// Both maps, written by the store.
 pub struct Answers {
-    small: Sized<SMALL>,
-    large: Sized<LARGE>,
+    small: OfSize<SMALL>,
+    large: OfSize<LARGE>,
     seed: Seed,
     /// Of the next write. Starts at random, so that a new agent's writes differ
     /// from those of the one before.
@@ -28,14 +29,13 @@ pub struct Answers {
 }
 
 /// The map for answers of one size.
-struct Sized<const OCTETS: usize>(HashMap<MapData, NameKey, Rendered<OCTETS>>)
-where
-    Rendered<OCTETS>: Pod;
+struct OfSize<const OCTETS: usize>(Entries<NameKey, Rendered<OCTETS>>);
 
 impl Answers {
     /// Takes ANSWERS and `LARGE_ANSWERS`, whose keys are made with `seed`.
     pub fn new(small: MapData, large: MapData, seed: Seed) -> Result<Self> {
-        let (small, large) = (Sized::new(small)?, Sized::new(large)?);
+        let small = OfSize(Entries::new(Map::HashMap(small), maps::ANSWERS)?);
+        let large = OfSize(Entries::new(Map::HashMap(large), maps::LARGE_ANSWERS)?);
         Ok(Self { small, large, seed, generation: rand::random() })
     }
 
@@ -46,13 +46,9 @@ impl Answers {
         /// the bucket's array.
         const SMALL_OCTETS: usize = 264;
         const LARGE_OCTETS: usize = 1032;
-        let small = self.small.0.iter().map(|entry| Ok((stored(&entry?.1), SMALL_OCTETS)));
-        let large = self.large.0.iter().map(|entry| Ok((stored(&entry?.1), LARGE_OCTETS)));
-        let all = small.chain(large).filter_map(|entry: Result<_, MapError>| match entry {
-            Ok((answer, octets)) => answer.map(|answer| Ok((answer, octets))),
-            Err(error) => Some(Err(error)),
-        });
-        all.collect::<Result<_, _>>().context("cannot read ANSWERS")
+        let small = self.small.answers().map(|entry| Ok((entry?, SMALL_OCTETS)));
+        let large = self.large.answers().map(|entry| Ok((entry?, LARGE_OCTETS)));
+        small.chain(large).collect()
     }
 
     /// Installs an answer in the map in which it fits, and nowhere else.
@@ -64,14 +60,14 @@ impl Answers {
                 // Nobody reads what may have stayed in the other one.
                 return Ok(());
             }
-            self.small.write(key, value)?;
-            self.large.remove(&key)
+            self.small.0.insert(key, value)?;
+            self.large.0.remove(&key)
         } else if let Some((key, value)) = rendered::answer::<LARGE>(answer, self.seed, generation)
         {
             if !self.large.has(&key, &value)? {
-                self.large.write(key, value)?;
+                self.large.0.insert(key, value)?;
             }
-            self.small.remove(&key)
+            self.small.0.remove(&key)
         } else {
             self.remove(&answer.key)
         }
@@ -81,10 +77,10 @@ impl Answers {
     pub fn put_first(&mut self, answer: &Answer) -> Result<()> {
         let generation = self.next_generation();
         if let Some((key, value)) = rendered::answer::<SMALL>(answer, self.seed, generation) {
-            self.small.write(key, value)
+            self.small.0.insert(key, value)
         } else if let Some((key, value)) = rendered::answer::<LARGE>(answer, self.seed, generation)
         {
-            self.large.write(key, value)
+            self.large.0.insert(key, value)
         } else {
             Ok(())
         }
@@ -98,8 +94,8 @@ impl Answers {
     /// Removes an answer; not an error when it is not there.
     pub fn remove(&mut self, key: &AnswerKey) -> Result<()> {
         let Some(key) = rendered::answer_key(key, self.seed) else { return Ok(()) };
-        let removed = self.small.remove(&key);
-        self.large.remove(&key)?;
+        let removed = self.small.0.remove(&key);
+        self.large.0.remove(&key)?;
         removed
     }
 
@@ -111,56 +107,33 @@ impl Answers {
     }
 }
 
-impl<const OCTETS: usize> Sized<OCTETS>
+impl<const OCTETS: usize> OfSize<OCTETS>
 where
     Rendered<OCTETS>: Pod,
 {
-    fn new(map: MapData) -> Result<Self> {
-        let map = Map::HashMap(map).try_into().context("ANSWERS is not the map it should be")?;
-        Ok(Self(map))
+    /// Returns all answers that it holds.
+    fn answers(&self) -> impl Iterator<Item = Result<Answer>> {
+        self.0
+            .all()
+            .filter_map(|entry| entry.map(|(_, value)| rendered::stored_answer(&value)).transpose())
     }
 
     /// Whether a value is there but for its generation.
     fn has(&self, key: &NameKey, value: &Rendered<OCTETS>) -> Result<bool> {
-        match self.0.get(key, 0) {
-            Ok(installed) => {
-                let Rendered { generation, generation_end, .. } = installed;
-                Ok(generation == generation_end
-                    && installed == Rendered { generation, generation_end, ..*value })
-            }
-            Err(MapError::KeyNotFound) => Ok(false),
-            Err(error) => Err(error).context("cannot read ANSWERS"),
-        }
+        Ok(self.0.get(key)?.is_some_and(|installed| {
+            let Rendered { generation, generation_end, .. } = installed;
+            generation == generation_end
+                && installed == Rendered { generation, generation_end, ..*value }
+        }))
     }
 
-    fn write(&mut self, key: NameKey, value: Rendered<OCTETS>) -> Result<()> {
-        self.0.insert(key, value, 0).context("cannot write to ANSWERS (is it full?)")
-    }
-
-    fn remove(&mut self, key: &NameKey) -> Result<()> {
-        allow_absent(self.0.remove(key)).context("cannot delete from ANSWERS")
-    }
-
+    /// Removes what `keep` refuses, and what no name and type lead to.
     fn retain(&mut self, seed: Seed, keep: &dyn Fn(&AnswerKey) -> bool) -> Result<Retained> {
-        let (mut kept, mut strange) = (0, Vec::new());
-        for entry in &self.0 {
-            let (key, value) = entry.context("cannot read ANSWERS")?;
-            let is_wanted = stored(&value).is_some_and(|answer| {
-                rendered::answer_key(&answer.key, seed) == Some(key) && keep(&answer.key)
-            });
-            if is_wanted {
-                kept += 1;
-            } else {
-                strange.push(key);
-            }
-        }
-        for key in &strange {
-            self.remove(key)?;
-        }
-        Ok(Retained { kept, removed: strange.len() })
+        self.0.retain(|key, value| {
+            rendered::stored_answer(value).is_some_and(|Answer { key: name_and_type, .. }| {
+                // A key that is not theirs could never be updated.
+                rendered::answer_key(&name_and_type, seed) == Some(*key) && keep(&name_and_type)
+            })
+        })
     }
-}
-
-fn stored<const OCTETS: usize>(value: &Rendered<OCTETS>) -> Option<Answer> {
-    rendered::stored_answer(value)
 }

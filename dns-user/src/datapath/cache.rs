@@ -1,16 +1,17 @@
 //! CACHE: responses for names outside the cluster, which the kernel gives while they
 //! are good and an agent is alive.
 
-use anyhow::{Context as _, Result};
-use aya::maps::{HashMap, Map, MapData};
+use anyhow::Result;
+use aya::maps::{Map, MapData};
 use dns_ebpf::layout::{
     key::{NameKey, Seed},
+    maps,
     rendered::{KeptAnswer, variant},
 };
 
 use super::{
     encode::{self, rendered},
-    maps::allow_absent,
+    entries::Entries,
 };
 use crate::message::Question;
 
@@ -54,7 +55,7 @@ pub struct Life {
 
 /// The map.
 pub struct KernelCache {
-    map: HashMap<MapData, NameKey, KeptAnswer>,
+    map: Entries<NameKey, KeptAnswer>,
     seed: Seed,
     /// Of the next write. Starts at random, so that a new agent's writes differ
     /// from those of the one before.
@@ -64,7 +65,7 @@ pub struct KernelCache {
 impl KernelCache {
     /// Takes CACHE, whose keys are made with `seed`.
     pub fn new(map: MapData, seed: Seed) -> Result<Self> {
-        let map = Map::LruHashMap(map).try_into().context("CACHE is not the map it should be")?;
+        let map = Entries::new(Map::LruHashMap(map), maps::CACHE)?;
         Ok(Self { map, seed, generation: rand::random() })
     }
 
@@ -81,30 +82,26 @@ impl KernelCache {
             self.remove(key)?;
             return Ok(false);
         };
-        self.map.insert(key, value, 0).context("cannot write to CACHE")?;
+        self.map.insert(key, value)?;
         Ok(true)
     }
 
     /// Gives a response no longer; not an error when it is not there.
     pub fn remove(&mut self, key: &KeptKey) -> Result<()> {
         let Some(key) = rendered::kept_key(key, self.seed) else { return Ok(()) };
-        allow_absent(self.map.remove(&key)).context("cannot delete from CACHE")
+        self.map.remove(&key)
     }
 
     /// Gives no response any longer: for the start, and whenever all that is kept is
     /// forgotten.
     pub fn clear(&mut self) -> Result<()> {
         let keys: Vec<_> = self.map.keys().filter_map(Result::ok).collect();
-        for key in keys {
-            allow_absent(self.map.remove(&key)).context("cannot delete from CACHE")?;
-        }
-        Ok(())
+        keys.iter().try_for_each(|key| self.map.remove(key))
     }
 
     /// Returns all entries, in no order. Entries that change meanwhile may be missing
     /// or come twice.
     pub fn entries(&self) -> Result<Vec<KeptAnswer>> {
-        let values = self.map.iter().map(|entry| entry.map(|(_, value)| value));
-        values.collect::<Result<_, _>>().context("cannot read CACHE")
+        self.map.all().map(|entry| Ok(entry?.1)).collect()
     }
 }

@@ -1,9 +1,7 @@
 //! Typed handles of the maps. Nothing else in the agent names them.
 
-use std::io::ErrorKind::NotFound;
-
 use anyhow::{Context as _, Result};
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, Map, MapData, PerCpuArray};
 use dns_ebpf::layout::{
     freshness::Freshness,
     key::{NameKey, Seed},
@@ -17,7 +15,8 @@ use dns_ebpf::layout::{
 use tracing::warn;
 
 use super::{
-    answers::Answers, cache::KernelCache, encode, epoch::EpochWriter, pins::Pins, remarks::Remarks,
+    answers::Answers, cache::KernelCache, encode, entries::Entries, epoch::EpochWriter, pins::Pins,
+    remarks::Remarks,
 };
 use crate::{
     answers::Family,
@@ -27,7 +26,7 @@ use crate::{
 
 /// NAMES, written by the store.
 pub struct Names {
-    map: HashMap<MapData, NameKey, NameEntry>,
+    map: Entries<NameKey, NameEntry>,
     seed: Seed,
     /// Of the next write. Starts at random, so that a new agent's writes differ
     /// from those of the one before.
@@ -37,32 +36,20 @@ pub struct Names {
 impl Names {
     /// Takes NAMES, whose keys are made with `seed`.
     pub fn new(map: MapData, seed: Seed) -> Result<Self> {
-        let map = Map::HashMap(map).try_into().context("NAMES is not the map it should be")?;
+        let map = Entries::new(Map::HashMap(map), maps::NAMES)?;
         Ok(Self { map, seed, generation: rand::random() })
     }
 
     /// Returns all entries, in no order. Entries that change meanwhile may be
     /// missing or come twice.
-    pub fn entries(&self) -> impl Iterator<Item = Result<(NameKey, NameEntry), MapError>> {
-        self.map.iter()
+    pub fn entries(&self) -> impl Iterator<Item = Result<(NameKey, NameEntry)>> {
+        self.map.all()
     }
 
     /// Returns the entry of `name`.
     pub fn entry(&self, name: &str) -> Result<Option<NameEntry>> {
         let Some(key) = encode::name_key(name, self.seed) else { return Ok(None) };
-        self.entry_at(&key)
-    }
-
-    fn entry_at(&self, key: &NameKey) -> Result<Option<NameEntry>> {
-        match self.map.get(key, 0) {
-            Ok(entry) => Ok(Some(entry)),
-            Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(error).context("cannot read NAMES"),
-        }
-    }
-
-    fn remove_key(&mut self, key: &NameKey) -> Result<()> {
-        allow_absent(self.map.remove(key)).context("cannot delete from NAMES")
+        self.map.get(&key)
     }
 
     /// Returns what is to be there for these records; None when the kernel cannot hold
@@ -74,52 +61,29 @@ impl Names {
 
     /// Whether an entry is there but for its generation.
     fn has(&self, key: &NameKey, entry: &NameEntry) -> Result<bool> {
-        let installed = self.entry_at(key)?;
-        Ok(installed.is_some_and(|installed| {
+        Ok(self.map.get(key)?.is_some_and(|installed| {
             let NameEntry { generation, generation_end, .. } = installed;
             generation == generation_end
                 && installed == NameEntry { generation, generation_end, ..*entry }
         }))
     }
 
-    fn write(&mut self, key: NameKey, entry: NameEntry) -> Result<()> {
-        self.map.insert(key, entry, 0).context("cannot write to NAMES (is it full?)")
-    }
-
     /// Removes a name; not an error when it is not there.
     fn remove(&mut self, name: &str) -> Result<()> {
         match encode::name_key(name, self.seed) {
-            Some(key) => self.remove_key(&key),
+            Some(key) => self.map.remove(&key),
             None => Ok(()),
         }
     }
 
     /// Removes what `keep` refuses, and entries that no name leads to.
     fn retain(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<Retained> {
-        let (mut kept, mut strange) = (0, Vec::new());
-        for entry in &self.map {
-            let (key, entry) = entry.context("cannot read NAMES")?;
+        let seed = self.seed;
+        self.map.retain(|key, entry| {
             let name = encode::text_to_string(&entry.name);
             // A key that is not the name's own could never be updated.
-            if encode::name_key(&name, self.seed) != Some(key) || !keep(&name) {
-                strange.push(key);
-            } else {
-                kept += 1;
-            }
-        }
-        for key in &strange {
-            self.remove_key(key)?;
-        }
-        Ok(Retained { kept, removed: strange.len() })
-    }
-}
-
-/// Takes it for done when there was nothing to remove, which aya gives as an error
-/// of the system.
-pub(super) fn allow_absent(removed: Result<(), MapError>) -> Result<(), MapError> {
-    match removed {
-        Err(MapError::SyscallError(error)) if error.io_error.kind() == NotFound => Ok(()),
-        removed => removed,
+            encode::name_key(&name, seed) == Some(*key) && keep(&name)
+        })
     }
 }
 
@@ -196,7 +160,7 @@ impl KernelAnswers {
 
     fn write(&mut self, key: NameKey, entry: NameEntry) -> Result<()> {
         self.epoch.begin();
-        let written = self.names.write(key, entry);
+        let written = self.names.map.insert(key, entry);
         self.lacks_names |= written.is_err() && self.is_complete;
         self.end_change();
         written.with_context(|| format!("the name {}", encode::text_to_string(&entry.name)))

@@ -6,6 +6,7 @@ pub mod attach;
 pub mod cache;
 pub mod clock;
 pub mod encode;
+mod entries;
 pub mod epoch;
 mod filters;
 pub mod hook;

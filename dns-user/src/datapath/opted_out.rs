@@ -2,20 +2,19 @@
 
 use std::{
     collections::BTreeSet,
-    io::ErrorKind::NotFound,
     net::{IpAddr, Ipv6Addr},
 };
 
-use anyhow::{Context as _, Result};
-use aya::maps::{HashMap, Map, MapData, MapError};
-use dns_ebpf::layout::client::ClientAddress;
+use anyhow::Result;
+use aya::maps::{Map, MapData};
+use dns_ebpf::layout::{client::ClientAddress, maps};
 use tracing::info;
 
-use super::addresses::Addresses;
+use super::{addresses::Addresses, entries::Entries};
 
 /// `OPTED_OUT`.
 pub struct OptedOut {
-    map: HashMap<MapData, ClientAddress, u32>,
+    map: Entries<ClientAddress, u32>,
     /// What it holds; None when that is not sure.
     installed: Option<BTreeSet<IpAddr>>,
 }
@@ -23,14 +22,13 @@ pub struct OptedOut {
 impl OptedOut {
     /// Takes `OPTED_OUT`, with what an earlier agent has left in it.
     pub fn new(map: MapData) -> Result<Self> {
-        let map = Map::HashMap(map).try_into().context("OPTED_OUT is not the map it should be")?;
+        let map = Entries::new(Map::HashMap(map), maps::OPTED_OUT)?;
         Ok(Self { map, installed: None })
     }
 
     /// Returns the clients that are in it.
     pub fn clients(&self) -> Result<BTreeSet<IpAddr>> {
-        let keys = self.map.keys().map(|key| key.map(|client| address(&client)));
-        keys.collect::<Result<_, _>>().context("cannot read OPTED_OUT")
+        self.map.keys().map(|key| Ok(address(&key?))).collect()
     }
 
     /// Makes these the clients that opted out, and lets programs look for them while
@@ -42,16 +40,10 @@ impl OptedOut {
         self.installed = None;
         let there = self.clients()?;
         for ip in there.difference(wanted) {
-            match self.map.remove(&client(*ip)) {
-                Ok(()) => {}
-                Err(MapError::SyscallError(error)) if error.io_error.kind() == NotFound => {}
-                Err(error) => return Err(error).context("cannot delete from OPTED_OUT"),
-            }
+            self.map.remove(&client(*ip))?;
         }
         for ip in wanted.difference(&there) {
-            self.map
-                .insert(client(*ip), 1, 0)
-                .context("cannot write to OPTED_OUT (is it full?)")?;
+            self.map.insert(client(*ip), 1)?;
         }
         addresses.look_for_opted_out(!wanted.is_empty())?;
         if there != *wanted {
