@@ -22,7 +22,7 @@ use crate::{
     cache::Cache,
     clock::unix_s,
     config::Upstream,
-    datapath::{maps::KernelAnswers, remarks::Remarks},
+    datapath::{answer_store::KernelAnswers, remarks::Remarks},
     health::Health,
     memory,
     metrics::{ProgrammingMetrics, ServiceLabel},

@@ -4,8 +4,8 @@ use aya::{TestRun as _, TestRunOptions};
 use dns_ebpf::layout::{outcome::Outcome, programs, settings::Lease};
 use dns_user::{
     datapath::{
+        answer_store::KernelAnswers,
         load::{LoadOptions, Loaded, load},
-        maps::KernelAnswers,
     },
     records::{Answer, AnswerKey, Change, ClusterZone, NameKind, NameRecords, Wanted},
     store::Store,

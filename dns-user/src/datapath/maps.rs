@@ -1,91 +1,20 @@
-//! Typed handles of the maps. Nothing else in the agent names them.
+//! Typed handles of the arrays, and of all maps that are pinned.
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, Map, MapData, PerCpuArray};
 use dns_ebpf::layout::{
     freshness::Freshness,
-    key::{NameKey, Seed},
     maps,
-    name_entry::NameEntry,
     outcome::{Outcome, counter},
     settings::{Lease, Settings},
     zone::Zone,
 };
-
 use tracing::warn;
 
 use super::{
-    answers::Answers, cache::KernelCache, encode, entries::Entries, epoch::EpochWriter, pins::Pins,
-    remarks::Remarks,
+    answers::Answers, cache::KernelCache, encode, names::Names, pins::Pins, remarks::Remarks,
 };
-use crate::{
-    answers::Family,
-    records::{Answer, AnswerKey, ClusterZone, NameRecords},
-    store::{AnswerStore, Retained},
-};
-
-/// NAMES, written by the store.
-pub struct Names {
-    map: Entries<NameKey, NameEntry>,
-    seed: Seed,
-    /// Of the next write. Starts at random, so that a new agent's writes differ
-    /// from those of the one before.
-    generation: u32,
-}
-
-impl Names {
-    /// Takes NAMES, whose keys are made with `seed`.
-    pub fn new(map: MapData, seed: Seed) -> Result<Self> {
-        let map = Entries::new(Map::HashMap(map), maps::NAMES)?;
-        Ok(Self { map, seed, generation: rand::random() })
-    }
-
-    /// Returns all entries, in no order. Entries that change meanwhile may be
-    /// missing or come twice.
-    pub fn entries(&self) -> impl Iterator<Item = Result<(NameKey, NameEntry)>> {
-        self.map.all()
-    }
-
-    /// Returns the entry of `name`.
-    pub fn entry(&self, name: &str) -> Result<Option<NameEntry>> {
-        let Some(key) = encode::name_key(name, self.seed) else { return Ok(None) };
-        self.map.get(&key)
-    }
-
-    /// Returns what is to be there for these records; None when the kernel cannot hold
-    /// the name.
-    fn next_entry(&mut self, records: &NameRecords) -> Option<(NameKey, NameEntry)> {
-        self.generation = self.generation.wrapping_add(1);
-        encode::name_entry(records, self.seed, self.generation)
-    }
-
-    /// Whether an entry is there but for its generation.
-    fn has(&self, key: &NameKey, entry: &NameEntry) -> Result<bool> {
-        Ok(self.map.get(key)?.is_some_and(|installed| {
-            let NameEntry { generation, generation_end, .. } = installed;
-            generation == generation_end
-                && installed == NameEntry { generation, generation_end, ..*entry }
-        }))
-    }
-
-    /// Removes a name; not an error when it is not there.
-    fn remove(&mut self, name: &str) -> Result<()> {
-        match encode::name_key(name, self.seed) {
-            Some(key) => self.map.remove(&key),
-            None => Ok(()),
-        }
-    }
-
-    /// Removes what `keep` refuses, and entries that no name leads to.
-    fn retain(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<Retained> {
-        let seed = self.seed;
-        self.map.retain(|key, entry| {
-            let name = encode::text_to_string(&entry.name);
-            // A key that is not the name's own could never be updated.
-            encode::name_key(&name, seed) == Some(*key) && keep(&name)
-        })
-    }
-}
+use crate::{answers::Family, records::ClusterZone};
 
 /// ZONES.
 pub struct Zones(Array<MapData, Zone>);
@@ -101,7 +30,7 @@ impl Zones {
     ///
     /// A program may read while this writes, so a place is freed, and taken, by
     /// its length alone: the rest is whole before and after.
-    fn set(&mut self, zone: Option<&ClusterZone>) -> Result<()> {
+    pub(super) fn set(&mut self, zone: Option<&ClusterZone>) -> Result<()> {
         let installed = self.read()?;
         let wanted = zone.and_then(|zone| {
             let encoded = encode::zone(zone);
@@ -131,106 +60,6 @@ impl Zones {
     /// Returns the zone, if one is set.
     pub fn get(&self) -> Result<Option<Zone>> {
         Ok(Some(self.read()?).filter(|zone| zone.length != 0))
-    }
-}
-
-/// What the kernel answers from the objects: NAMES, ANSWERS and ZONES.
-pub struct KernelAnswers {
-    names: Names,
-    answers: Answers,
-    zones: Zones,
-    epoch: EpochWriter,
-    /// A name could not be written, so that NAMES stays marked as changing until
-    /// no zone counts as complete.
-    lacks_names: bool,
-    /// A zone may count as complete.
-    is_complete: bool,
-}
-
-impl KernelAnswers {
-    /// Takes the maps.
-    pub fn new(names: Names, answers: Answers, zones: Zones, epoch: EpochWriter) -> Self {
-        Self { names, answers, zones, epoch, lacks_names: false, is_complete: true }
-    }
-
-    /// Returns the SOA serial of what is answered already; None for nothing.
-    pub fn serial(&self) -> Result<Option<u32>> {
-        Ok(self.zones.get()?.map(|zone| zone.serial))
-    }
-
-    fn write(&mut self, key: NameKey, entry: NameEntry) -> Result<()> {
-        self.epoch.begin();
-        let written = self.names.map.insert(key, entry);
-        self.lacks_names |= written.is_err() && self.is_complete;
-        self.end_change();
-        written.with_context(|| format!("the name {}", encode::text_to_string(&entry.name)))
-    }
-
-    fn end_change(&self) {
-        if !self.lacks_names {
-            self.epoch.end();
-        }
-    }
-}
-
-impl AnswerStore for KernelAnswers {
-    fn put(&mut self, records: &NameRecords) -> Result<()> {
-        let Some((key, entry)) = self.names.next_entry(records) else { return Ok(()) };
-        if self.names.has(&key, &entry)? { Ok(()) } else { self.write(key, entry) }
-    }
-
-    fn put_first(&mut self, records: &NameRecords) -> Result<()> {
-        let Some((key, entry)) = self.names.next_entry(records) else { return Ok(()) };
-        self.write(key, entry)
-    }
-
-    fn remove(&mut self, name: &str) -> Result<()> {
-        self.epoch.begin();
-        let removed = self.names.remove(name);
-        self.end_change();
-        removed
-    }
-
-    fn retain(&mut self, keep: &dyn Fn(&str) -> bool) -> Result<Retained> {
-        self.epoch.begin();
-        let removed = self.names.retain(keep);
-        self.end_change();
-        removed
-    }
-
-    fn put_answer(&mut self, answer: &Answer) -> Result<()> {
-        let AnswerKey { name, qtype } = &answer.key;
-        self.answers.put(answer).with_context(|| format!("records of {name}, type {qtype}"))
-    }
-
-    fn put_first_answer(&mut self, answer: &Answer) -> Result<()> {
-        let AnswerKey { name, qtype } = &answer.key;
-        self.answers.put_first(answer).with_context(|| format!("records of {name}, type {qtype}"))
-    }
-
-    fn remove_answer(&mut self, key: &AnswerKey) -> Result<()> {
-        self.answers.remove(key)
-    }
-
-    fn retain_answers(&mut self, keep: &dyn Fn(&AnswerKey) -> bool) -> Result<Retained> {
-        self.answers.retain(keep)
-    }
-
-    fn is_in_zone(&self, zone: &str) -> Result<bool> {
-        let installed = self.zones.get()?;
-        Ok(installed.is_some_and(|installed| encode::text_to_string(&installed.name) == zone))
-    }
-
-    fn set_zone(&mut self, zone: Option<&ClusterZone>) -> Result<()> {
-        let is_complete = zone.is_some_and(|zone| zone.is_complete);
-        self.is_complete |= is_complete;
-        self.zones.set(zone)?;
-        self.is_complete = is_complete;
-        if self.lacks_names && !is_complete {
-            self.lacks_names = false;
-            self.epoch.end();
-        }
-        Ok(())
     }
 }
 

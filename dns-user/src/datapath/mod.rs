@@ -1,6 +1,7 @@
 //! The kernel's side as the agent sees it: programs, maps, links and pins.
 
 pub mod addresses;
+pub mod answer_store;
 pub mod answers;
 pub mod attach;
 pub mod cache;
@@ -18,6 +19,7 @@ pub mod logs;
 pub mod maps;
 mod mirror;
 pub mod mode;
+pub mod names;
 pub mod opted_out;
 pub mod pins;
 pub mod remarks;
