@@ -2,12 +2,10 @@
 //! agent that knows this cluster says the same, over the datapath and past it. Upstream
 //! says what the recorded CoreDNS did.
 
-use std::{
-    collections::HashMap,
-    net::{Ipv4Addr, SocketAddr},
-};
+use std::{collections::HashMap, net::SocketAddr};
 
 use dns_user::message::{self, HEADER};
+use dns_vectors::{OBJECTS, PROFILES, Vector, respond_outside, vectors};
 use harness::{
     kernel::{DATAPATH, require},
     manifests::Manifests,
@@ -15,13 +13,7 @@ use harness::{
     objects::mk_config_map,
     packet::query::{Edns, Query},
 };
-use hickory_proto::{
-    op::{Message, ResponseCode},
-    rr::{
-        RData, Record, RecordType,
-        rdata::{A, AAAA},
-    },
-};
+use hickory_proto::op::Message;
 use k8s_openapi::api::{
     core::v1::{Namespace, Service},
     discovery::v1::EndpointSlice,
@@ -40,17 +32,6 @@ use crate::{
     world,
 };
 
-const OBJECTS: &str = include_str!("../vectors/objects.json");
-const VECTORS: &str = include_str!("../vectors/vectors.jsonl");
-const KUBEADM: &str = include_str!("../vectors/kubeadm.Corefile");
-/// By the names that they have in the records.
-const PROFILES: [(&str, &str); 5] = [
-    ("kubeadm", KUBEADM),
-    ("wire", KUBEADM),
-    ("kubespray", include_str!("../vectors/kubespray.Corefile")),
-    ("pods-verified-bare", include_str!("../vectors/pods-verified-bare.Corefile")),
-    ("pods-disabled-podnames", include_str!("../vectors/pods-disabled-podnames.Corefile")),
-];
 const UPSTREAM: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(NODE_IP), 5303);
 
 /// The sample cluster.
@@ -61,54 +42,23 @@ struct Objects {
     endpointslices: Vec<EndpointSlice>,
 }
 
-/// A recorded query with CoreDNS's response.
-#[derive(Clone, Deserialize)]
-struct Vector {
-    id: String,
-    profile: String,
-    transport: String,
-    label: String,
-    query: String,
-    /// None when CoreDNS does not respond.
-    response: Option<String>,
-}
-
-impl Vector {
-    fn query(&self) -> Vec<u8> {
-        decode_hex(&self.query)
-    }
-
-    fn response(&self) -> Option<Vec<u8>> {
-        self.response.as_deref().map(decode_hex)
-    }
-
-    fn is_tcp(&self) -> bool {
-        self.transport == "tcp"
-    }
-
-    /// Returns the question, unless the message is out of the ordinary.
-    fn question(&self) -> Option<Question> {
-        let octets = self.query();
-        let message = Message::from_vec(&octets).ok()?;
-        let [asked] = message.queries.as_slice() else { return None };
-        let name = asked.name().to_ascii().trim_end_matches('.').to_owned();
-        let edns = message.edns.as_ref().map(|edns| Edns {
-            size: edns.max_payload(),
-            dnssec_ok: edns.flags().dnssec_ok,
-            version: edns.version(),
-            options: Vec::new(),
-        });
-        let mut query = Query::new(&name, asked.query_type().into()).with_id(message.metadata.id);
-        query.questions[0].qclass = asked.query_class().into();
-        query.flags = u16::from_be_bytes([octets[2], octets[3]]);
-        query.edns = edns;
-        (query.octets() == octets).then(|| Question { name, query, tcp: self.is_tcp() })
-    }
-}
-
-fn decode_hex(text: &str) -> Vec<u8> {
-    let octet = |at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
-    (0..text.len()).step_by(2).map(octet).collect()
+/// Returns the question, unless the message is out of the ordinary.
+fn question(vector: &Vector) -> Option<Question> {
+    let octets = vector.query();
+    let message = Message::from_vec(&octets).ok()?;
+    let [asked] = message.queries.as_slice() else { return None };
+    let name = asked.name().to_ascii().trim_end_matches('.').to_owned();
+    let edns = message.edns.as_ref().map(|edns| Edns {
+        size: edns.max_payload(),
+        dnssec_ok: edns.flags().dnssec_ok,
+        version: edns.version(),
+        options: Vec::new(),
+    });
+    let mut query = Query::new(&name, asked.query_type().into()).with_id(message.metadata.id);
+    query.questions[0].qclass = asked.query_class().into();
+    query.flags = u16::from_be_bytes([octets[2], octets[3]]);
+    query.edns = edns;
+    (query.octets() == octets).then(|| Question { name, query, tcp: vector.is_tcp() })
 }
 
 /// What the recorded CoreDNS says to a question that is forwarded.
@@ -121,37 +71,16 @@ fn upstream(vectors: &[Vector]) -> impl Fn(&[u8], bool) -> Option<Vec<u8>> + use
             Some((question, response))
         })
         .collect();
-    // One of them has nobody to ask.
-    let is_alone = vectors[0].profile == "pods-verified-bare";
+    let profile = vectors[0].profile.clone();
     move |query, _is_tcp| {
         let question = message::Question::parse(query)?.octets;
         let Some(recorded) = known.get(&question.to_ascii_lowercase()) else {
-            return outside(query, is_alone);
+            return Some(respond_outside(query, &profile));
         };
         // Spelled as it was asked for.
         let (header, rest) = recorded.split_at(HEADER);
         Some([&query[..2], &header[2..], question, &rest[question.len()..]].concat())
     }
-}
-
-/// What its own upstream said.
-fn outside(query: &[u8], is_refused: bool) -> Option<Vec<u8>> {
-    let asked = Message::from_vec(query).ok()?;
-    let question = asked.queries.first()?;
-    let mut response = Message::response(asked.metadata.id, asked.metadata.op_code);
-    response.add_query(question.clone());
-    let data = match question.query_type() {
-        RecordType::A => Some(RData::A(A(Ipv4Addr::new(192, 0, 2, 80)))),
-        RecordType::AAAA => Some(RData::AAAA(AAAA::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x80))),
-        _ => None,
-    };
-    if is_refused {
-        response.metadata.response_code = ResponseCode::Refused;
-    } else {
-        let record = data.map(|data| Record::from_rdata(question.name().clone(), 300, data));
-        response.add_answers(record);
-    }
-    response.to_vec().ok()
 }
 
 /// Writes the cluster as manifests.
@@ -174,12 +103,9 @@ fn recorded_answers_are_given_over_the_datapath() {
     let Objects { namespaces, services, endpointslices } =
         serde_json::from_value(objects.clone()).unwrap();
     let world = World::of(namespaces, services, endpointslices);
-    let vectors: Vec<Vector> =
-        VECTORS.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let (mut differences, mut shares, mut compared) = (Vec::new(), Shares::default(), 0);
     for (profile, corefile) in PROFILES {
-        let of_profile = |vector: &&Vector| vector.profile == profile;
-        let vectors: Vec<_> = vectors.iter().filter(of_profile).cloned().collect();
+        let vectors: Vec<_> = vectors().filter(|vector| vector.profile == profile).collect();
         let node = Node::new("recorded");
         let ways = Ways::new(&node);
         let _upstream = world::World::start(node.namespace(), UPSTREAM, upstream(&vectors));
@@ -204,7 +130,7 @@ fn recorded_answers_are_given_over_the_datapath() {
             differences
                 .extend(differs.map(|text| format!("{} {}: {text}", vector.id, vector.label)));
             compared += 1;
-            if let (Some(question), Some(outcome)) = (vector.question(), outcome) {
+            if let (Some(question), Some(outcome)) = (question(&vector), outcome) {
                 let (world, zones, question) = (&world, &["cluster.local"][..], &question);
                 let case = Case { world, zones, shows_all: true, question, response: &theirs };
                 shares.count(&case, outcome);

@@ -1,20 +1,13 @@
-//! What CoreDNS 1.13.2 answered for a sample cluster (its SOA serial set to 0),
-//! question by question: each is answered here alike, or it is forwarded. What its
-//! upstream said of names outside the cluster is said here, too.
+//! The recorded answers of CoreDNS: each is given here alike, or the question is
+//! forwarded.
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-use hickory_proto::{
-    op::{Message, ResponseCode},
-    rr::{
-        RData, Record, RecordType,
-        rdata::{A, AAAA},
-    },
-};
-use serde::Deserialize;
+use dns_vectors::{OBJECTS, PROFILES, Vector, respond_outside, vectors};
+use hickory_proto::{op::Message, rr::Record};
 use serde_json::Value;
 
 use super::*;
@@ -24,31 +17,6 @@ use crate::{
     objects::{Event, Kind, Object, builders::mk_config_map},
     state::State,
 };
-
-const OBJECTS: &str = include_str!("../../../tests/vectors/objects.json");
-const VECTORS: &str = include_str!("../../../tests/vectors/vectors.jsonl");
-
-/// What kubeadm installs; the profile `wire` has it, too.
-pub(super) const KUBEADM: &str = include_str!("../../../tests/vectors/kubeadm.Corefile");
-
-/// What kubespray installs.
-const KUBESPRAY: &str = include_str!("../../../tests/vectors/kubespray.Corefile");
-
-/// The `kubernetes` plugin alone.
-const BARE: &str = include_str!("../../../tests/vectors/pods-verified-bare.Corefile");
-
-/// Pods are left out, and endpoints are called as their Pods.
-const POD_NAMES: &str = include_str!("../../../tests/vectors/pods-disabled-podnames.Corefile");
-
-/// The Corefile of each profile. `nodelocal-miss` is kubeadm's answers behind
-/// another cache.
-const PROFILES: [(&str, &str); 5] = [
-    ("kubeadm", KUBEADM),
-    ("wire", KUBEADM),
-    ("kubespray", KUBESPRAY),
-    ("pods-verified-bare", BARE),
-    ("pods-disabled-podnames", POD_NAMES),
-];
 
 /// What is forwarded, and why.
 const FORWARDED: &[(&str, &[&str])] = &[
@@ -75,18 +43,6 @@ const FORWARDED: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// A recorded query with CoreDNS's response.
-#[derive(Deserialize)]
-struct Vector {
-    id: String,
-    profile: String,
-    transport: String,
-    label: String,
-    query: String,
-    /// None when CoreDNS does not respond.
-    response: Option<String>,
-}
-
 /// Returns the sample cluster under a Corefile.
 pub(super) fn mk_sample(corefile: &str) -> State {
     let mut lists: BTreeMap<String, Vec<Value>> = serde_json::from_str(OBJECTS).unwrap();
@@ -105,11 +61,6 @@ pub(super) fn mk_sample(corefile: &str) -> State {
     let pods = pods.filter_map(|json| Object::from_json(Kind::Pod, json).unwrap()).collect();
     state.apply(Event::Listed(Kind::Pod, pods), 0);
     state
-}
-
-fn decode_hex(text: &str) -> Vec<u8> {
-    let octet = |at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
-    (0..text.len()).step_by(2).map(octet).collect()
 }
 
 /// Returns a section as sorted text, aliases first in their order; TTLs are left
@@ -163,49 +114,27 @@ fn assert_same(case: &str, ours: &[u8], theirs: &[u8]) {
     }
 }
 
-/// Returns what the upstream of the recorded CoreDNS answered.
-fn respond_outside(query: &[u8], is_refused: bool) -> Vec<u8> {
-    let asked = Message::from_vec(query).unwrap();
-    let question = asked.queries.first().unwrap();
-    assert_eq!(question.name().to_string(), "www.example.com.");
-    let (ttl_s, data) = match question.query_type() {
-        RecordType::A => (300, RData::A(A::new(192, 0, 2, 80))),
-        RecordType::AAAA => (60, RData::AAAA(AAAA::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x80))),
-        other => panic!("nobody asks for {other}"),
-    };
-    let mut response = Message::response(asked.metadata.id, asked.metadata.op_code);
-    response.add_query(question.clone());
-    if is_refused {
-        response.metadata.response_code = ResponseCode::Refused;
-        return response.to_vec().unwrap();
-    }
-    response.add_answer(Record::from_rdata(question.name().clone(), ttl_s, data));
-    response.to_vec().unwrap()
-}
-
 #[test]
 fn answers_are_those_of_coredns() {
     let states: BTreeMap<_, _> =
         PROFILES.iter().map(|(profile, corefile)| (*profile, mk_sample(corefile))).collect();
     let mut forwarded = Vec::new();
     let mut answered = 0;
-    for line in VECTORS.lines() {
-        let vector: Vector = serde_json::from_str(line).unwrap();
+    for vector in vectors() {
         let Some(state) = states.get(vector.profile.as_str()) else { continue };
         let case = format!("{} {}", vector.id, vector.label);
-        let query = decode_hex(&vector.query);
+        let query = vector.query();
         // What is no query gets no response.
-        assert_eq!(is_query(&query), vector.response.is_some(), "{case}");
-        let Some(theirs) = vector.response.map(|response| decode_hex(&response)) else { continue };
-        let transport = if vector.transport == "tcp" { Transport::Tcp } else { Transport::Udp };
+        let theirs = vector.response();
+        assert_eq!(is_query(&query), theirs.is_some(), "{case}");
+        let Some(theirs) = theirs else { continue };
+        let transport = if vector.is_tcp() { Transport::Tcp } else { Transport::Udp };
         let arrival = Arrival { transport, family: Family::V4 };
         let decision = decide(&query, arrival, &state.cluster().read().unwrap());
         let ours = match decision {
             Decision::Answered(ours) => ours,
             Decision::Pending(pending) => {
-                // One of them had nobody to ask.
-                let is_alone = vector.profile == "pods-verified-bare";
-                let upstream = respond_outside(pending.target_query(), is_alone);
+                let upstream = respond_outside(pending.target_query(), &vector.profile);
                 pending.complete(&upstream).unwrap()
             }
             Decision::Elsewhere(_) | Decision::Forwarded => {
@@ -228,21 +157,21 @@ fn answers_are_those_of_coredns() {
 fn behind_a_cache_they_are_those_of_nodelocal_dnscache() {
     let mut upstream = BTreeMap::new();
     let mut behind = Vec::new();
-    for line in VECTORS.lines() {
-        let vector: Vector = serde_json::from_str(line).unwrap();
+    for vector in vectors() {
         match vector.profile.as_str() {
-            "kubeadm" => drop(upstream.insert(vector.query.clone(), vector)),
+            "kubeadm" => drop(upstream.insert(vector.query(), vector)),
             "nodelocal-miss" => behind.push(vector),
             _ => {}
         }
     }
     assert_eq!(behind.len(), 79);
     let arrival = Arrival { transport: Transport::Udp, family: Family::V4 };
-    for Vector { id, label, query, response, .. } in behind {
+    for vector in behind {
+        let Vector { id, label, .. } = &vector;
         let case = format!("{id} {label}");
-        let said = decode_hex(upstream[&query].response.as_ref().unwrap());
-        let theirs = decode_hex(&response.unwrap());
-        let query = Elsewhere::read(&decode_hex(&query), arrival);
+        let said = upstream[&vector.query()].response().unwrap();
+        let theirs = vector.response().unwrap();
+        let query = Elsewhere::read(&vector.query(), arrival);
         // It keeps what the cluster does not have for five seconds.
         let is_denied = !Message::from_vec(&theirs).unwrap().authorities.is_empty();
         let ttl_s = if is_denied && !label.contains("arpa") { 5 } else { 30 };

@@ -1,12 +1,10 @@
 //! Sizes, spellings, what is forwarded; and nonsense.
 
+use dns_vectors::KUBEADM;
 use hickory_proto::op::Message;
 use rand::{Rng as _, RngCore as _, SeedableRng as _, rngs::StdRng};
 
-use super::{
-    replay::{KUBEADM, mk_sample},
-    *,
-};
+use super::{replay::mk_sample, *};
 use crate::{
     message::is_query,
     objects::{
