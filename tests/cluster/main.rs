@@ -32,76 +32,69 @@ mod survival;
 const NFTABLES_AND_A_BRIDGE: Settings =
     Settings { proxy: ProxyMode::Nftables, plugin: Plugin::Bridge, cluster_dns: LOCAL_IP };
 
-/// Nothing of it depends on how quick the machine is, or on what else it does.
-#[test]
-fn briefly() {
+/// Starts a cluster, deploys that overlay, does the checks, and fails when one of them did.
+#[track_caller]
+fn on_a_cluster(settings: Settings, overlay: &str, checks: impl FnOnce(&mut Rig<'_>)) {
     if !require_nodes() {
         return;
     }
     let lan = Lan::new();
-    let mut rig = Rig::start(&lan, NFTABLES_AND_A_BRIDGE);
-    rig.deploy("base", "daemonset/nodedns");
-    rig.check("rights", rights::check);
-    rig.check("answers", answers::check);
-    rig.check("removal", |rig| removal::check(rig, "base"));
+    let mut rig = Rig::start(&lan, settings);
+    rig.deploy(overlay, "daemonset/nodedns");
+    checks(&mut rig);
     rig.conclude();
+}
+
+/// Nothing of it depends on how quick the machine is, or on what else it does.
+#[test]
+fn briefly() {
+    on_a_cluster(NFTABLES_AND_A_BRIDGE, "base", |rig| {
+        rig.check("rights", rights::check);
+        rig.check("answers", answers::check);
+        rig.check("removal", |rig| removal::check(rig, "base"));
+    });
 }
 
 #[test]
 fn with_nftables_and_a_bridge() {
-    if !require_nodes() {
-        return;
-    }
-    let lan = Lan::new();
-    let mut rig = Rig::start(&lan, NFTABLES_AND_A_BRIDGE);
-    rig.deploy("base", "daemonset/nodedns");
-    rig.check("rights", rights::check);
-    rig.check("answers", answers::check);
-    rig.check("at once in a new pod", answers::at_once);
-    rig.check("environment", environment::check);
-    rig.check("a StatefulSet is exchanged", rollout::stateful_set);
-    rig.check("the agent is killed", survival::killed);
-    rig.check("the agent is stopped", survival::stopped);
-    rig.check("the agents are exchanged", rollout::agents);
-    rig.check("without CoreDNS", survival::without_coredns);
-    rig.check("removal", |rig| removal::check(rig, "base"));
-    rig.conclude();
+    on_a_cluster(NFTABLES_AND_A_BRIDGE, "base", |rig| {
+        rig.check("rights", rights::check);
+        rig.check("answers", answers::check);
+        rig.check("at once in a new pod", answers::at_once);
+        rig.check("environment", environment::check);
+        rig.check("a StatefulSet is exchanged", rollout::stateful_set);
+        rig.check("the agent is killed", survival::killed);
+        rig.check("the agent is stopped", survival::stopped);
+        rig.check("the agents are exchanged", rollout::agents);
+        rig.check("without CoreDNS", survival::without_coredns);
+        rig.check("removal", |rig| removal::check(rig, "base"));
+    });
 }
 
 #[test]
 fn with_iptables_and_routes() {
-    if !require_nodes() {
-        return;
-    }
-    let lan = Lan::new();
     let settings =
         Settings { proxy: ProxyMode::Iptables, plugin: Plugin::Ptp, cluster_dns: LOCAL_IP };
-    let mut rig = Rig::start(&lan, settings);
-    rig.deploy("kubeadm", "daemonset/nodedns");
-    rig.check("answers", answers::check);
-    rig.check("removal", |rig| removal::check(rig, "kubeadm"));
-    exchange::install(&rig);
-    rig.check("in the place of NodeLocal DNSCache", exchange::there);
-    rig.check("answers in its place", answers::check);
-    rig.check("and back", exchange::back);
-    rig.conclude();
+    on_a_cluster(settings, "kubeadm", |rig| {
+        rig.check("answers", answers::check);
+        rig.check("removal", |rig| removal::check(rig, "kubeadm"));
+        exchange::install(rig);
+        rig.check("in the place of NodeLocal DNSCache", exchange::there);
+        rig.check("answers in its place", answers::check);
+        rig.check("and back", exchange::back);
+    });
 }
 
 #[test]
 fn with_the_cluster_ip_of_kube_dns() {
-    if !require_nodes() {
-        return;
-    }
-    let lan = Lan::new();
     let cluster_dns = Ipv4Addr::new(10, 96, 0, 10);
     let settings = Settings { proxy: ProxyMode::Nftables, plugin: Plugin::Ptp, cluster_dns };
-    let mut rig = Rig::start(&lan, settings);
-    rig.deploy("transparent", "daemonset/nodedns");
-    rig.check("answers", answers::check_intercepted);
-    rig.check("removal", |rig| removal::check(rig, "transparent"));
-    rig.check("privileged", |rig| {
-        rig.deploy("privileged", "daemonset/nodedns");
-        rollout::agents(rig);
+    on_a_cluster(settings, "transparent", |rig| {
+        rig.check("answers", answers::check_intercepted);
+        rig.check("removal", |rig| removal::check(rig, "transparent"));
+        rig.check("privileged", |rig| {
+            rig.deploy("privileged", "daemonset/nodedns");
+            rollout::agents(rig);
+        });
     });
-    rig.conclude();
 }
