@@ -4,6 +4,7 @@
 use std::{
     fs,
     net::{TcpListener, UdpSocket},
+    os::unix::fs::PermissionsExt as _,
     process::{Command, Output},
 };
 
@@ -205,6 +206,25 @@ fn verbs_without_pins() {
     }
     let text = run_ok(command(&rig.node).args(["uninstall", "--pin-dir", &pins]));
     assert!(text.starts_with("removed 0 links"), "{text}");
+}
+
+/// Who may not look is not told that nothing is there.
+#[test]
+fn verbs_without_rights() {
+    let Some(rig) = rig("rights", &["setpriv"]) else { return };
+    let agent = rig.start(&[]);
+    let pins = agent.pin_dir().to_str().unwrap();
+    let sees = |mode| fs::set_permissions(pins, fs::Permissions::from_mode(mode)).unwrap();
+    sees(0o000);
+    for verb in ["status", "dump"] {
+        let mut command = without(&rig, "-all");
+        command.args([verb, "--pin-dir", pins]);
+        assert_fails(&mut command, 1, &["not allowed to open the map at", pins, "is this root?"]);
+    }
+    let mut uninstall = without(&rig, "-all");
+    uninstall.args(["uninstall", "--pin-dir", &format!("{pins}/below")]);
+    assert_fails(&mut uninstall, 1, &["cannot look for", pins, "is this root?"]);
+    sees(0o700);
 }
 
 #[test]

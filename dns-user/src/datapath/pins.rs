@@ -15,8 +15,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, ensure};
-use aya::maps::{Array, Map, MapData, MapInfo};
+use anyhow::{Context as _, Error, Result, ensure};
+use aya::maps::{Array, Map, MapData, MapError, MapInfo};
 use dns_ebpf::layout::{
     ANSWERS_MAX, CACHE_MAX, LARGE_ANSWERS_MAX, LAYOUT_VERSION, OPTED_OUT_MAX, REMARKS_MAX,
     client::ClientAddress,
@@ -85,9 +85,12 @@ impl Pins {
         Ok(())
     }
 
-    /// Says whether anything may be pinned, by an agent of any version.
-    pub fn exist(&self) -> bool {
-        self.folder.parent().is_some_and(Path::is_dir)
+    /// Says whether anything may be pinned, by an agent of any version. Fails where this
+    /// process may not look.
+    pub fn exist(&self) -> Result<bool> {
+        let Some(pin_dir) = self.folder.parent() else { return Ok(false) };
+        let found = pin_dir.try_exists();
+        found.with_context(|| format!("cannot look for {} (is this root?)", pin_dir.display()))
     }
 
     /// Removes what agents of other versions have left beside, once their answers
@@ -167,8 +170,17 @@ impl Pins {
     /// Opens the pinned map with that name.
     pub fn open(&self, name: &str) -> Result<MapData> {
         let path = self.map(name);
-        MapData::from_pin(&path).with_context(|| {
-            format!("no map at {}: has an agent run with this --pin-dir?", path.display())
+        MapData::from_pin(&path).map_err(|error| {
+            let path = path.display();
+            let said = match &error {
+                MapError::SyscallError(error)
+                    if error.io_error.kind() == io::ErrorKind::PermissionDenied =>
+                {
+                    format!("not allowed to open the map at {path} (is this root?)")
+                }
+                _ => format!("no map at {path}: has an agent run with this --pin-dir?"),
+            };
+            Error::new(error).context(said)
         })
     }
 

@@ -25,13 +25,14 @@ use crate::{
 /// Removes links, programs, maps and the local addresses. Nothing there is no error.
 pub fn uninstall(arguments: &UninstallArguments) -> Result<()> {
     let pins = Pins::new(&arguments.pin_dir);
+    let exist = pins.exist()?;
     let ips = pins.local_ips().unwrap_or_else(|reason| {
-        if pins.exist() {
+        if exist {
             warn!("no local addresses are known: {reason:#}");
         }
         Vec::new()
     });
-    let _lock = lock(&pins, &arguments.pin_dir)?;
+    let _lock = if exist { Some(lock(&arguments.pin_dir)?) } else { None };
     let links = pins.pinned_links()?.len();
     pins.remove_all()?;
     Next::remove(&arguments.pin_dir);
@@ -69,11 +70,7 @@ async fn remove_table() -> Result<&'static str> {
 }
 
 /// Nothing is taken from under an agent that runs.
-fn lock(pins: &Pins, pin_dir: &Path) -> Result<Option<PinLock>> {
-    if !pins.exist() {
-        return Ok(None);
-    }
+fn lock(pin_dir: &Path) -> Result<PinLock> {
     let lock = PinLock::try_take(pin_dir)?;
-    let lock = lock.with_context(|| format!("an agent holds {}; stop it first", pin_dir.display()));
-    lock.map(Some)
+    lock.with_context(|| format!("an agent holds {}; stop it first", pin_dir.display()))
 }
