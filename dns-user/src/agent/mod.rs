@@ -76,8 +76,14 @@ pub fn run_until_signal(config: Config) -> Result<()> {
                 info!("stopping; pinned programs go on answering");
                 tasks.stop(&pin_dir).await
             }
-            Some(Ok(result)) => result.and(Err(anyhow!("a part of the agent ended"))),
-            Some(Err(error)) => Err(error).context("a part of the agent panicked"),
+            Some(ended) => {
+                warn!("a part of the agent has ended; stopping");
+                // Nobody is to lose a query by that.
+                let stopped = tasks.stop(&pin_dir).await;
+                ended.context("a part of the agent panicked")??;
+                stopped?;
+                Err(anyhow!("a part of the agent ended"))
+            }
         }
     })
 }
