@@ -35,3 +35,4 @@ mod resolvers;
 mod rig;
 mod taken_off;
 mod takeover;
+mod unpinned;

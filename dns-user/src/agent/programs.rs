@@ -79,7 +79,7 @@ impl Datapath {
         tasks.spawn(mirror(Mirrored(Arc::clone(cache))));
         tasks.spawn(ProgramLog::new(&mut ebpf)?.run());
         count_datapath(metrics, counters);
-        let attachments = Attachments::new(Programs::new(ebpf, pins, mode), lock);
+        let attachments = Attachments::new(Programs::new(ebpf, pins, mode), lock)?;
         let interfaces = config.interfaces.clone();
         let keeper = LeaseKeeper {
             lease,

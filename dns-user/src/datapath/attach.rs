@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use tokio::{
     select,
     sync::{mpsc, watch},
@@ -24,6 +24,7 @@ use super::{
     links::{self, Link, LinkEvent},
     lock::PinLock,
     mode::Hook,
+    pin_keeper::{Found, PinKeeper},
 };
 use crate::health::{DatapathState, Health};
 
@@ -69,11 +70,12 @@ async fn apply_all(
                 }
             }
             _ = looks.tick() => {
+                attachments.keep_pins()?;
                 if let Err(reason) = attachments.retry() {
                     // Said loudly when it failed for the first time.
                     debug!("{reason:#}");
                 }
-                for ifindex in attachments.carriers_without_notice() {
+                for ifindex in attachments.to_look_at() {
                     if let Err(reason) = attachments.look_at(ifindex, &health) {
                         warn!("{reason:#}");
                     }
@@ -95,7 +97,9 @@ struct Carrier {
 /// The interfaces that carry a program.
 pub struct Attachments {
     programs: Programs,
-    _lock: PinLock,
+    pins: PinKeeper,
+    /// Maps could not be pinned again; it was said.
+    lacks_pins: bool,
     /// By ifindex.
     attached: BTreeMap<u32, Carrier>,
     /// The same for those that could not be attached to.
@@ -103,9 +107,36 @@ pub struct Attachments {
 }
 
 impl Attachments {
-    /// Takes the loaded programs.
-    pub fn new(programs: Programs, lock: PinLock) -> Self {
-        Self { programs, _lock: lock, attached: BTreeMap::new(), failed: BTreeMap::new() }
+    /// Takes the loaded programs, and the right to pin them.
+    pub fn new(programs: Programs, lock: PinLock) -> Result<Self> {
+        let pins = PinKeeper::new(programs.pins().clone(), lock)?;
+        let (attached, failed) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { programs, pins, lacks_pins: false, attached, failed })
+    }
+
+    /// Pins maps again that something on this node unpinned. Fails when another agent has
+    /// come meanwhile, whose programs are on the links then.
+    fn keep_pins(&mut self) -> Result<()> {
+        match self.pins.restore() {
+            Ok(found) => {
+                match found {
+                    Found::All => {}
+                    Found::Less => warn!("something removed pins of this agent; they are back"),
+                    Found::Others => bail!(
+                        "another agent has taken the folder of this one's pins, which was removed"
+                    ),
+                }
+                self.lacks_pins = false;
+            }
+            Err(reason) if !self.lacks_pins => {
+                warn!(
+                    "something removed pins of this agent, and they cannot be made anew: {reason:#}"
+                );
+                self.lacks_pins = true;
+            }
+            Err(_) => {}
+        }
+        Ok(())
     }
 
     /// Puts a program on an interface. Twice is once; a new name changes nothing.
@@ -145,10 +176,12 @@ impl Attachments {
         results.fold(Ok(()), Result::and)
     }
 
-    /// Returns the interfaces whose program may be taken off without an event.
-    fn carriers_without_notice(&self) -> Vec<u32> {
-        let carriers = self.attached.iter().filter(|(_, carrier)| carrier.hook != Hook::Clsact);
-        carriers.map(|(ifindex, _)| *ifindex).collect()
+    /// Returns the interfaces whose program may be taken off, or unpinned, without an event.
+    fn to_look_at(&self) -> Vec<u32> {
+        let may_be_gone = |(ifindex, carrier): &(&u32, &Carrier)| {
+            carrier.hook != Hook::Clsact || !self.programs.pins().filter(**ifindex).exists()
+        };
+        self.attached.iter().filter(may_be_gone).map(|(ifindex, _)| *ifindex).collect()
     }
 
     /// Puts a program back that something on this node took off its link.

@@ -2,7 +2,8 @@
 //! over from it.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Metadata},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -22,7 +23,10 @@ const TRY_EVERY: Duration = Duration::from_millis(20);
 /// Held by the agent that may change what is pinned in a folder; ends with it,
 /// however it ends.
 #[derive(Debug)]
-pub struct PinLock(#[expect(dead_code, reason = "held, not used")] Flock<File>);
+pub struct PinLock {
+    pin_dir: PathBuf,
+    lock: Flock<File>,
+}
 
 /// Held by the agent that takes over from the one that has the [`PinLock`], until
 /// it answers in its place.
@@ -35,7 +39,21 @@ pub struct Next {
 impl PinLock {
     /// Takes the folder; None while another agent holds it.
     pub fn try_take(pin_dir: &Path) -> Result<Option<Self>> {
-        Ok(try_lock(pin_dir)?.map(Self))
+        let lock = try_lock(pin_dir)?;
+        Ok(lock.map(|lock| Self { pin_dir: pin_dir.to_owned(), lock }))
+    }
+
+    /// Returns the folder.
+    pub fn pin_dir(&self) -> &Path {
+        &self.pin_dir
+    }
+
+    /// Says whether it keeps others out: not when the folder was removed, since theirs
+    /// would be another one.
+    pub fn is_held(&self) -> bool {
+        let of = |metadata: &Metadata| (metadata.dev(), metadata.ino());
+        let (held, there) = (self.lock.metadata(), fs::metadata(&self.pin_dir));
+        matches!((held, there), (Ok(held), Ok(there)) if of(&held) == of(&there))
     }
 }
 
@@ -123,5 +141,19 @@ mod tests {
         timeout(LONG, Next::over(pin_dir)).await.unwrap().unwrap();
         assert!(PinLock::try_take(pin_dir).unwrap().is_none(), "the second's turn");
         drop(lock);
+    }
+
+    #[test]
+    fn a_folder_that_was_removed_is_not_held() {
+        let folder = tempfile::tempdir().unwrap();
+        let pin_dir = folder.path().join("pins");
+        fs::create_dir(&pin_dir).unwrap();
+        let lock = PinLock::try_take(&pin_dir).unwrap().expect("nobody is there");
+        assert!(lock.is_held());
+        fs::remove_dir(&pin_dir).unwrap();
+        assert!(!lock.is_held());
+        fs::create_dir(&pin_dir).unwrap();
+        assert!(!lock.is_held(), "it is another one");
+        assert!(PinLock::try_take(&pin_dir).unwrap().expect("nobody is there").is_held());
     }
 }

@@ -21,6 +21,7 @@ mod mirror;
 pub mod mode;
 pub mod names;
 pub mod opted_out;
+mod pin_keeper;
 pub mod pins;
 pub mod remarks;
 

@@ -85,6 +85,11 @@ impl Pins {
         Ok(())
     }
 
+    /// Says whether the folders are there that [`Self::create`] makes.
+    pub(super) fn has_folders(&self) -> bool {
+        [LINKS, FILTERS].iter().all(|name| self.folder.join(name).is_dir())
+    }
+
     /// Says whether anything may be pinned, by an agent of any version. Fails where this
     /// process may not look.
     pub fn exist(&self) -> Result<bool> {

@@ -1,0 +1,148 @@
+//! The folder of the pins is removed under the agent.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::Result;
+use dns_user::datapath::maps::PinnedMaps;
+use harness::{
+    agent::Agent,
+    client::ask,
+    manifests::service,
+    packet::query::{Query, qtype},
+    steady::{Question, Steady},
+    wait::wait_until,
+};
+use nix::sys::signal::Signal;
+
+use crate::{
+    links::{ifindex, is_answered_by_kernel},
+    reported::{is_healthy, within_a_second},
+    rig::{Rig, SERVER, SOON, hooks, rig},
+};
+
+const RATE: u32 = 200;
+const A_WHILE: Duration = Duration::from_secs(1);
+
+/// How much of the folder is removed.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    /// All of it, with what is locked.
+    All,
+    /// What the version has.
+    Version,
+    /// What holds the programs.
+    Programs,
+}
+
+impl Part {
+    fn remove(self, agent: &Agent<'_>) {
+        let of_version = |name: &str| agent.pins().map(name);
+        let folders = match self {
+            Self::All => vec![agent.pin_dir().to_owned()],
+            Self::Version => vec![of_version("")],
+            Self::Programs => vec![of_version("links"), of_version("filters")],
+        };
+        for folder in folders {
+            remove(&folder);
+        }
+    }
+}
+
+/// Removes a folder into which somebody else may put something meanwhile.
+fn remove(folder: &Path) {
+    wait_until("the folder is removed", SOON, || fs::remove_dir_all(folder).is_ok());
+}
+
+/// Asks what the kernel knows, and what only the agent does.
+fn ask_steadily(rig: &Rig) -> Steady {
+    let question = |name: &str, kind: u16, answer: &str| Question {
+        query: Query::new(name, kind),
+        expect: vec![vec![answer.to_owned()]],
+    };
+    let questions = [
+        question("web.shop.svc.cluster.local", qtype::A, "10.96.1.1"),
+        question("www.example.com", qtype::A, "192.0.2.80"),
+    ];
+    Steady::start(rig.pod.namespace(), SERVER, &questions, RATE)
+}
+
+#[track_caller]
+fn assert_nothing_lost(steady: Steady) {
+    let report = steady.finish();
+    println!("{report}");
+    let fates = (report.lost(), report.wrong(), report.asked_again());
+    assert_eq!(fates, (0, 0, 0), "{report}");
+}
+
+/// Returns the links of pins that are whole.
+fn pinned_links(agent: &Agent<'_>) -> Result<Vec<u32>> {
+    PinnedMaps::open(&agent.pins())?;
+    agent.pins().pinned_links()
+}
+
+#[test]
+fn pins_are_made_anew() {
+    for hook in hooks() {
+        for part in [Part::All, Part::Version, Part::Programs] {
+            let Some(rig) = rig("unpinned", &[]) else { return };
+            let agent = rig.start_on(hook, &[]);
+            let first = agent.pins().pinned_links().unwrap();
+            let steady = ask_steadily(&rig);
+            part.remove(&agent);
+            // Its link comes before the folder is back.
+            let pod = rig.node.add_pod("late");
+            let mut links = [&first[..], &[ifindex(&rig.node, pod.host_link())]].concat();
+            links.sort_unstable();
+            let case = format!("{hook:?}, {part:?}");
+            within_a_second(&case, || pinned_links(&agent).is_ok_and(|pinned| pinned == links));
+            assert_nothing_lost(steady);
+            for client in [rig.pod.namespace(), pod.namespace(), rig.node.namespace()] {
+                assert!(is_answered_by_kernel(&agent, client), "{case}");
+            }
+            within_a_second("it is healthy", || is_healthy(&rig));
+            rig.manifests.write("new.yaml", &service("new", "10.96.7.7"));
+            let query = Query::new("new.default.svc.cluster.local", qtype::A);
+            wait_until("a change is in the kernel", SOON, || {
+                let before = agent.answered();
+                let response = ask(pod.namespace(), SERVER, &query);
+                response.answers() == ["10.96.7.7"] && agent.answered() > before
+            });
+
+            let steady = ask_steadily(&rig);
+            let new = agent.successor();
+            let said = |agent: &Agent<'_>, words: &str| agent.process().output().contains(words);
+            wait_until("one stands by", SOON, || said(&new, "standing by"));
+            agent.process().signal(Signal::SIGTERM);
+            assert!(agent.process().wait_for_exit(SOON).success(), "{}", agent.process().tail());
+            assert!(said(&agent, "another agent takes over"), "{}", agent.process().tail());
+            new.wait_until_ready();
+            assert_eq!(pinned_links(&new).unwrap(), links, "{case}");
+            assert_nothing_lost(steady);
+            assert!(is_answered_by_kernel(&new, pod.namespace()), "{case}");
+        }
+    }
+}
+
+/// Another agent finds no folder, and so believes that it is alone: the one before gives
+/// way.
+#[test]
+fn one_agent_keeps_pins() {
+    let Some(rig) = rig("unlocked", &[]) else { return };
+    let old = rig.start(&[]);
+    // Else it has its folder back at once.
+    old.process().signal(Signal::SIGSTOP);
+    remove(old.pin_dir());
+    let new = old.successor();
+    let process = new.process();
+    process.wait_until("it answers", SOON, || process.output().contains("answering on this link"));
+    new.wait_until_ready();
+    let steady = ask_steadily(&rig);
+    old.process().signal(Signal::SIGCONT);
+    let status = old.process().wait_for_exit(SOON);
+    assert!(!status.success());
+    let log = old.process().output();
+    assert!(log.contains("another agent has taken"), "{log}");
+    steady.go_on(A_WHILE);
+    assert_nothing_lost(steady);
+    assert!(is_answered_by_kernel(&new, rig.pod.namespace()), "{}", new.process().tail());
+}
