@@ -5,6 +5,7 @@
 //! is one entry, however its name is spelled, and whatever transport and size
 //! limit a client has.
 
+mod entry;
 mod lifetime;
 mod mirror;
 mod response;
@@ -26,6 +27,7 @@ use quick_cache::{Lifecycle, Weighter, sync};
 use crate::message::Question;
 use lifetime::Lifetime;
 
+pub use entry::{Entry, Key};
 pub use lifetime::Kind;
 pub use mirror::{Kept, Mirror};
 pub use response::{Record, Response};
@@ -37,12 +39,6 @@ const ENTRY_OVERHEAD: usize = 256;
 const ENTRY_USUAL: u64 = 512;
 /// TTL of what is older than it should be (RFC 8767 4).
 pub const STALE_TTL_S: u32 = 30;
-/// For how long nobody is asked again after a failure, while there is an old
-/// response to give (RFC 8767 5, "failure recheck timer"): as long as CoreDNS's
-/// cache remembers a SERVFAIL.
-const RECHECK: Duration = Duration::from_secs(5);
-/// The part of its life, at the end, in which asking for an entry renews it.
-const RENEWED_IN_LAST: u32 = 10;
 
 /// How much is kept, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,123 +49,6 @@ pub struct Limits {
     pub ttl_s: u32,
     /// For how long, after its end, a response is given when upstream fails.
     pub stale: Duration,
-}
-
-/// What an entry is found by.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Key {
-    /// DO and CD, type, class, and the name in lower case.
-    octets: Box<[u8]>,
-}
-
-impl Key {
-    /// Returns the key of a question under DO and CD.
-    pub fn new(question: &Question<'_>, dnssec_ok: bool, checking_disabled: bool) -> Self {
-        let mut octets = Vec::with_capacity(1 + question.octets.len());
-        octets.push(u8::from(dnssec_ok) << 1 | u8::from(checking_disabled));
-        octets.extend_from_slice(&question.qtype.to_be_bytes());
-        octets.extend_from_slice(&question.qclass.to_be_bytes());
-        // Lengths of labels are below the letters.
-        octets.extend(question.name.iter().map(u8::to_ascii_lowercase));
-        Self { octets: octets.into() }
-    }
-
-    /// Returns DO and CD.
-    fn flags(&self) -> [bool; 2] {
-        [2, 1].map(|flag| self.octets.first().is_some_and(|flags| flags & flag != 0))
-    }
-}
-
-/// A response, and until when it is good.
-#[derive(Debug)]
-pub struct Entry {
-    /// The response.
-    pub response: Response,
-    /// TTL of all its records when it came, in seconds.
-    pub ttl_s: u32,
-    kind: Option<Kind>,
-    came_at: Instant,
-    renewal: Mutex<Renewal>,
-}
-
-/// How an entry is being renewed.
-#[derive(Debug, Default)]
-struct Renewal {
-    is_running: bool,
-    failed_at: Option<Instant>,
-}
-
-impl Entry {
-    /// Returns the TTL of its records at a time; 0 when it is good no longer.
-    pub fn ttl_s_at(&self, now: Instant) -> u32 {
-        let age = now.saturating_duration_since(self.came_at).as_secs();
-        self.ttl_s.saturating_sub(u32::try_from(age).unwrap_or(u32::MAX))
-    }
-
-    /// Says that the entry is being renewed now, unless that is so already.
-    pub fn begin_renewal(&self) -> bool {
-        let mut renewal = self.renewal();
-        !std::mem::replace(&mut renewal.is_running, true)
-    }
-
-    /// Says how its renewal ended.
-    pub fn end_renewal(&self, failed_at: Option<Instant>) {
-        *self.renewal() = Renewal { is_running: false, failed_at };
-    }
-
-    /// Says that upstream has let a client wait in vain; it is still being asked.
-    pub fn note_silence(&self, now: Instant) {
-        self.renewal().failed_at = Some(now);
-    }
-
-    /// Whether upstream failed so shortly ago that it is not asked again.
-    pub fn rests_at(&self, now: Instant) -> bool {
-        self.renewal().failed_at.is_some_and(|at| now.saturating_duration_since(at) < RECHECK)
-    }
-
-    /// What it is stored as; None when it is not stored.
-    pub fn kind(&self) -> Option<Kind> {
-        self.kind
-    }
-
-    /// Returns what a mirror needs to know of it; None when it is not stored.
-    fn as_kept<'a>(&'a self, question: Question<'a>, key: &Key) -> Option<Kept<'a>> {
-        let [dnssec_ok, checking_disabled] = key.flags();
-        Some(Kept {
-            question,
-            dnssec_ok,
-            checking_disabled,
-            response: &self.response,
-            kind: self.kind?,
-            expires_at: self.time_at(0),
-            due_at: self.time_at(self.due_ttl_s()),
-        })
-    }
-
-    fn renewal(&self) -> MutexGuard<'_, Renewal> {
-        self.renewal.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether it is to be renewed when this TTL is left.
-    fn is_due_at(&self, ttl_s: u32) -> bool {
-        self.kind != Some(Kind::Failure) && ttl_s <= self.due_ttl_s()
-    }
-
-    /// Returns the TTL from which on it is to be renewed.
-    fn due_ttl_s(&self) -> u32 {
-        self.ttl_s.div_ceil(RENEWED_IN_LAST)
-    }
-
-    /// Returns when a TTL is left.
-    fn time_at(&self, ttl_s: u32) -> Instant {
-        self.came_at + Duration::from_secs(self.ttl_s.saturating_sub(ttl_s).into())
-    }
-
-    /// Whether it is good no longer, but may be given when upstream fails: data
-    /// only, since a name that did not exist may exist by now.
-    fn is_stale_at(&self, now: Instant, limit: Duration) -> bool {
-        self.kind == Some(Kind::Success) && now.saturating_duration_since(self.time_at(0)) < limit
-    }
 }
 
 /// What there is for a key.
@@ -215,7 +94,7 @@ impl Lifecycle<Key, Arc<Entry>> for Evictions {
 
     fn on_evict(&self, (): &mut (), _: Key, entry: Arc<Entry>) {
         let [success, denial] = &*self.0;
-        let counter = if entry.kind == Some(Kind::Success) { success } else { denial };
+        let counter = if entry.kind() == Some(Kind::Success) { success } else { denial };
         counter.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -225,7 +104,7 @@ struct Octets;
 
 impl Weighter<Key, Arc<Entry>> for Octets {
     fn weight(&self, key: &Key, entry: &Arc<Entry>) -> u64 {
-        let octets = key.octets.len() + entry.response.octets() + ENTRY_OVERHEAD;
+        let octets = key.len() + entry.response.octets() + ENTRY_OVERHEAD;
         octets.try_into().unwrap_or(u64::MAX)
     }
 }
@@ -321,8 +200,7 @@ impl Cache {
         let Lifetime { ttl_s, stored } =
             Lifetime::decide(&response, question, is_dnssec, self.limits.ttl_s, unix_s);
         let kind = stored.filter(|_| may_store && ttl_s > 0);
-        let renewal = Mutex::default();
-        let entry = Arc::new(Entry { response, ttl_s, kind, came_at: now, renewal });
+        let entry = Arc::new(Entry::new(response, ttl_s, kind, now));
         if kind.is_some_and(|kind| self.may_replace(key, kind, now)) && self.is_on() {
             self.entries.insert(key.clone(), Arc::clone(&entry));
             let mut mirror = self.mirror();
@@ -343,7 +221,7 @@ impl Cache {
         kind != Kind::Failure || {
             let present = self.entries.peek(key);
             !present.is_some_and(|entry| {
-                entry.kind != Some(Kind::Failure)
+                entry.kind() != Some(Kind::Failure)
                     && (entry.ttl_s_at(now) > 0 || entry.is_stale_at(now, self.limits.stale))
             })
         }
@@ -361,7 +239,7 @@ impl Cache {
     /// Returns how many entries there are, good or not.
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
-        self.entries.iter().for_each(|(_, entry)| counts.add(entry.kind));
+        self.entries.iter().for_each(|(_, entry)| counts.add(entry.kind()));
         counts
     }
 
