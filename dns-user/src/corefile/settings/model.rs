@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::is_within;
 pub use super::selector::Selector;
+use super::servers::is_within;
 
 /// What becomes of the names of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,8 +3,9 @@
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    DEFAULT_TTL_S, Directive, EndpointNames, Exposed, Pods, Selector, has_variable, is_within,
-    normalize, show,
+    DEFAULT_TTL_S, Directive, EndpointNames, Exposed, Pods, Selector, has_variable,
+    servers::{is_within, normalize},
+    show,
 };
 
 /// Greatest `ttl` in seconds that the plugin takes.

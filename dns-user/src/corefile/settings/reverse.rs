@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Corefile, Options, ReverseZone, Server, check_routing, has_variable, is_reverse, is_within,
+    Corefile, Options, ReverseZone, has_variable,
+    servers::{Server, check_routing, is_reverse, is_within},
     ttls,
 };
 

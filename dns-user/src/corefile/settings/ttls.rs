@@ -4,7 +4,9 @@
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{
-    Cache, Directive, ServerBlock, TtlRange, Ttls, has_variable, is_within, normalize, show,
+    Cache, Directive, ServerBlock, TtlRange, Ttls, has_variable,
+    servers::{is_within, normalize},
+    show,
 };
 
 /// TTL of the record of `dns-version`.
