@@ -3,9 +3,9 @@
 //! the client.
 
 use super::{
-    Arrival, Transport,
-    encode::{self, Given},
+    Arrival, Transport, encode,
     query::{Edns, Query},
+    writer::Given,
 };
 use crate::{
     cache::{Key, Response},

@@ -15,6 +15,7 @@ mod rendered;
 mod replay;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 pub use elsewhere::{Elsewhere, Provenance, render_kept};
 pub use encode::build_servfail;
