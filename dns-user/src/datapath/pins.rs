@@ -1,13 +1,13 @@
 //! Where maps and links stay while no agent runs.
 //!
 //! ```text
-//! PIN_DIR/v8/NAMES, ANSWERS, LARGE_ANSWERS, CACHE, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS,
+//! PIN_DIR/vN/NAMES, ANSWERS, LARGE_ANSWERS, CACHE, ZONES, SETTINGS, LEASE, EPOCH, COUNTERS,
 //!             FRESHNESS, REMARKS, OPTED_OUT
-//! PIN_DIR/v8/links/IFINDEX      what holds a program on tcx or in XDP
-//! PIN_DIR/v8/filters/IFINDEX    a program that is on the clsact qdisc as well
+//! PIN_DIR/vN/links/IFINDEX      what holds a program on tcx or in XDP
+//! PIN_DIR/vN/filters/IFINDEX    a program that is on the clsact qdisc as well
+//! PIN_DIR/next                  held by the agent that comes next
 //! ```
-//! The folder carries the layout's version, so agents of two versions never
-//! share a map.
+//! N is the layout's version, so agents of two versions never share a map.
 
 use std::{
     fs, io,
