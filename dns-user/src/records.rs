@@ -23,7 +23,7 @@ pub enum NameKind {
     Headless,
     /// An endpoint of a headless Service.
     Endpoint,
-    /// An alias without endpoints; it is resolved in user space.
+    /// An alias; the addresses that it leads to are looked up in user space.
     Alias,
     /// Everything about it, and about names below it, is in user space.
     Unknown,
@@ -87,7 +87,7 @@ pub struct Answer {
 pub struct ClusterZone {
     /// In lower case, without a final dot.
     pub name: String,
-    /// Whether the table has all its names, so that others do not exist, and no
+    /// Whether the kernel is to have all its names, so that others do not exist, and no
     /// other zone is below this one.
     pub is_complete: bool,
     /// Whether addresses are put in random order.
@@ -105,6 +105,9 @@ pub struct ClusterZone {
     /// SOA serial: Unix seconds of the last change that was seen.
     pub serial: u32,
 }
+
+/// REFRESH, RETRY and EXPIRE of the SOA record of CoreDNS's `kubernetes` plugin, in seconds.
+pub const SOA_TIMES_S: [u32; 3] = [7200, 1800, 86400];
 
 /// All that is answered from here, which the kernel's maps are brought to. It is made
 /// of the objects when it is asked for: a copy would take more memory than they do.

@@ -10,14 +10,13 @@ use crate::{
         CLASS_IN, HEADER,
         rdata::{Piece, pieces},
     },
+    records::SOA_TIMES_S,
 };
 
 /// Octets of TYPE, CLASS, TTL and RDLENGTH.
 const RECORD_FIXED: usize = 10;
 /// Pointers lead to places before this (14 bits).
 const POINTER_MAX: usize = 1 << 14;
-/// CoreDNS's REFRESH, RETRY and EXPIRE, in seconds.
-const SOA_TIMES: [u32; 3] = [7200, 1800, 86400];
 
 /// A record that can be written.
 pub(super) trait Write {
@@ -149,7 +148,7 @@ impl Writer {
             RecordData::Soa { mname, rname, serial, minimum_s } => {
                 self.write_name(mname.octets(), true);
                 self.write_name(rname.octets(), true);
-                let numbers = [*serial].into_iter().chain(SOA_TIMES).chain([*minimum_s]);
+                let numbers = [*serial].into_iter().chain(SOA_TIMES_S).chain([*minimum_s]);
                 for number in numbers {
                     self.octets.extend_from_slice(&number.to_be_bytes());
                 }

@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-/// Octets of a name on the wire at most, root included (RFC 1035 2.3.4).
-const NAME_MAX: usize = 255;
+use crate::message::{LABEL_MAX, NAME_MAX};
 
 /// A name in wire form, root included, spelled as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,7 +27,8 @@ impl Name {
         let mut octets = Vec::with_capacity(labels.len() + 1 + rest.len());
         for label in labels.split('.') {
             let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-            if !(1..=63).contains(&label.len()) || !label.bytes().all(is_plain) {
+            if !(1..=usize::from(LABEL_MAX)).contains(&label.len()) || !label.bytes().all(is_plain)
+            {
                 return None;
             }
             octets.push(u8::try_from(label.len()).ok()?);

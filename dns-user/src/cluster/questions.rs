@@ -90,12 +90,9 @@ fn own_type(service: &Service) -> u16 {
 
 /// Returns the addresses of a Service and of its slices, some more than once.
 fn addresses(index: &Index, service: &ObjectName) -> impl Iterator<Item = IpAddr> {
-    let own = match index.service(service).map(|service| &service.kind) {
-        Some(ServiceKind::ClusterIp(ips)) => &**ips,
-        Some(ServiceKind::Headless | ServiceKind::ExternalName(_)) | None => &[],
-    };
+    let own = index.service(service).into_iter().flat_map(Service::cluster_ips);
     let slices = index.slices(service);
-    own.iter().copied().chain(slices.flat_map(|slice| slice.endpoints.addresses()))
+    own.copied().chain(slices.flat_map(|slice| slice.endpoints.addresses()))
 }
 
 /// Returns `_PORT._PROTOCOL` of the ports that have records, some more than once.

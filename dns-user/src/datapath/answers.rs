@@ -12,7 +12,11 @@ use dns_ebpf::layout::{
     rendered::{LARGE, Rendered, SMALL},
 };
 
-use super::{encode::rendered, entries::Entries};
+use super::{
+    encode::rendered,
+    entries::{Entries, Generations},
+    names,
+};
 use crate::{
     records::{Answer, AnswerKey},
     store::Retained,
@@ -23,9 +27,7 @@ pub struct Answers {
     small: OfSize<SMALL>,
     large: OfSize<LARGE>,
     seed: Seed,
-    /// Of the next write. Starts at random, so that a new agent's writes differ
-    /// from those of the one before.
-    generation: u32,
+    generations: Generations,
 }
 
 /// The map for answers of one size.
@@ -36,15 +38,15 @@ impl Answers {
     pub fn new(small: MapData, large: MapData, seed: Seed) -> Result<Self> {
         let small = OfSize(Entries::new(Map::HashMap(small), maps::ANSWERS)?);
         let large = OfSize(Entries::new(Map::HashMap(large), maps::LARGE_ANSWERS)?);
-        Ok(Self { small, large, seed, generation: rand::random() })
+        Ok(Self { small, large, seed, generations: Generations::begin() })
     }
 
     /// Returns all answers, in no order, with the octets of memory that each takes.
     /// Some that change meanwhile may be missing or come twice.
     pub fn all(&self) -> Result<Vec<(Answer, usize)>> {
-        /// An element of header, key and value, as the slab rounds it, and its share of
-        /// the bucket's array.
-        const SMALL_OCTETS: usize = 264;
+        /// Values are as long as those of NAMES.
+        const SMALL_OCTETS: usize = names::OCTETS_PER_ENTRY;
+        /// Made up in the same way.
         const LARGE_OCTETS: usize = 1032;
         let small = self.small.answers().map(|entry| Ok((entry?, SMALL_OCTETS)));
         let large = self.large.answers().map(|entry| Ok((entry?, LARGE_OCTETS)));
@@ -53,7 +55,7 @@ impl Answers {
 
     /// Installs an answer in the map in which it fits, and nowhere else.
     pub fn put(&mut self, answer: &Answer) -> Result<()> {
-        let generation = self.next_generation();
+        let generation = self.generations.take();
         // The smaller map is asked first, so an answer that moves is there all the while.
         if let Some((key, value)) = rendered::answer::<SMALL>(answer, self.seed, generation) {
             if self.small.has(&key, &value)? {
@@ -75,7 +77,7 @@ impl Answers {
 
     /// Does the same where neither map had anything in it.
     pub fn put_first(&mut self, answer: &Answer) -> Result<()> {
-        let generation = self.next_generation();
+        let generation = self.generations.take();
         if let Some((key, value)) = rendered::answer::<SMALL>(answer, self.seed, generation) {
             self.small.0.insert(key, value)
         } else if let Some((key, value)) = rendered::answer::<LARGE>(answer, self.seed, generation)
@@ -84,11 +86,6 @@ impl Answers {
         } else {
             Ok(())
         }
-    }
-
-    fn next_generation(&mut self) -> u32 {
-        self.generation = self.generation.wrapping_add(1);
-        self.generation
     }
 
     /// Removes an answer; not an error when it is not there.

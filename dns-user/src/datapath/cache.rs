@@ -11,7 +11,7 @@ use dns_ebpf::layout::{
 
 use super::{
     encode::{self, rendered},
-    entries::Entries,
+    entries::{Entries, Generations},
 };
 use crate::message::Question;
 
@@ -57,16 +57,14 @@ pub struct Life {
 pub struct KernelCache {
     map: Entries<NameKey, KeptAnswer>,
     seed: Seed,
-    /// Of the next write. Starts at random, so that a new agent's writes differ
-    /// from those of the one before.
-    generation: u32,
+    generations: Generations,
 }
 
 impl KernelCache {
     /// Takes CACHE, whose keys are made with `seed`.
     pub fn new(map: MapData, seed: Seed) -> Result<Self> {
         let map = Entries::new(Map::LruHashMap(map), maps::CACHE)?;
-        Ok(Self { map, seed, generation: rand::random() })
+        Ok(Self { map, seed, generations: Generations::begin() })
     }
 
     /// Gives a response from now on, in place of an older one. It is the message that
@@ -75,9 +73,8 @@ impl KernelCache {
     /// False, and nothing is there afterwards, when the kernel cannot give it: as in
     /// [`rendered::kept_answer`].
     pub fn put(&mut self, key: &KeptKey, response: &[u8], life: Life) -> Result<bool> {
-        self.generation = self.generation.wrapping_add(1);
-        let Some((key, value)) =
-            rendered::kept_answer(key, response, life, self.seed, self.generation)
+        let generation = self.generations.take();
+        let Some((key, value)) = rendered::kept_answer(key, response, life, self.seed, generation)
         else {
             self.remove(key)?;
             return Ok(false);

@@ -10,6 +10,22 @@ use aya::{
 
 use crate::store::Retained;
 
+/// Numbers writes to one map, for both ends of its entries. Begins at random, so that a
+/// new agent's writes differ from those of the one before.
+pub(super) struct Generations(u32);
+
+impl Generations {
+    pub(super) fn begin() -> Self {
+        Self(rand::random())
+    }
+
+    /// Returns that of the next write.
+    pub(super) fn take(&mut self) -> u32 {
+        self.0 = self.0.wrapping_add(1);
+        self.0
+    }
+}
+
 /// A hash map, whether or not it evicts.
 pub(super) struct Entries<K, V> {
     map: HashMap<MapData, K, V>,

@@ -8,23 +8,28 @@ use dns_ebpf::layout::{
     name_entry::NameEntry,
 };
 
-use super::{encode, entries::Entries};
+use super::{
+    encode,
+    entries::{Entries, Generations},
+};
 use crate::{records::NameRecords, store::Retained};
+
+/// Octets that an entry takes in the kernel: the hash map's element of header,
+/// key and value, as the slab rounds it, and its share of the bucket's array.
+pub const OCTETS_PER_ENTRY: usize = 264;
 
 /// NAMES, written by the store.
 pub struct Names {
     map: Entries<NameKey, NameEntry>,
     seed: Seed,
-    /// Of the next write. Starts at random, so that a new agent's writes differ
-    /// from those of the one before.
-    generation: u32,
+    generations: Generations,
 }
 
 impl Names {
     /// Takes NAMES, whose keys are made with `seed`.
     pub fn new(map: MapData, seed: Seed) -> Result<Self> {
         let map = Entries::new(Map::HashMap(map), maps::NAMES)?;
-        Ok(Self { map, seed, generation: rand::random() })
+        Ok(Self { map, seed, generations: Generations::begin() })
     }
 
     /// Returns all entries, in no order. Entries that change meanwhile may be
@@ -42,8 +47,7 @@ impl Names {
     /// Returns what is to be there for these records; None when the kernel cannot hold
     /// the name.
     pub(super) fn next_entry(&mut self, records: &NameRecords) -> Option<(NameKey, NameEntry)> {
-        self.generation = self.generation.wrapping_add(1);
-        encode::name_entry(records, self.seed, self.generation)
+        encode::name_entry(records, self.seed, self.generations.take())
     }
 
     /// Whether an entry is there but for its generation.

@@ -12,7 +12,7 @@ use std::{
 
 use crate::{
     index::Index,
-    objects::{ObjectName, Port, Service, ServiceKind},
+    objects::{ObjectName, Port, Service},
 };
 
 /// Namespace and name of the Service that every Pod is told of: the API server's.
@@ -120,10 +120,7 @@ fn choose_services<'a>(
 /// Returns the first clusterIP. None for a Service without: headless, an alias, or
 /// not allocated yet.
 fn cluster_ip(service: &Service) -> Option<String> {
-    match &service.kind {
-        ServiceKind::ClusterIp(ips) => ips.first().map(IpAddr::to_string),
-        ServiceKind::Headless | ServiceKind::ExternalName(_) => None,
-    }
+    service.cluster_ips().first().map(IpAddr::to_string)
 }
 
 /// Returns the variables of one Service in kubelet's order. None without a port,

@@ -1,11 +1,9 @@
 //! Taking in what a source says, object by object.
 
-use std::{collections::HashSet, net::IpAddr, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 use super::{Contents, Entry, Index, Pods, Touched};
-use crate::objects::{
-    EndpointSlice, Event, Kind, Namespace, Object, ObjectName, Service, ServiceKind,
-};
+use crate::objects::{EndpointSlice, Event, Kind, Namespace, Object, ObjectName, Service};
 
 /// The change of one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,9 +104,9 @@ impl Index {
         let contents = self.contents_mut(&name.namespace);
         let entry = contents.services.entry(name.name.as_str().into()).or_default();
         if let Some(old) = entry.service.replace(Arc::clone(&service)) {
-            self.cluster_ips.remove(name, cluster_ips(&old));
+            self.cluster_ips.remove(name, old.cluster_ips().iter().copied());
         }
-        self.cluster_ips.insert(&service, cluster_ips(&service));
+        self.cluster_ips.insert(&service, service.cluster_ips().iter().copied());
     }
 
     fn put_slice(&mut self, slice: EndpointSlice) {
@@ -117,7 +115,7 @@ impl Index {
         }
         self.delete_slice(&slice.name);
         let slice = Arc::new(slice);
-        self.endpoint_ips.insert(&slice, endpoint_ips(&slice));
+        self.endpoint_ips.insert(&slice, slice.endpoints.addresses());
         let contents = self.contents_mut(&slice.name.namespace);
         contents.slices.insert(slice.name.name.as_str().into(), Arc::clone(&slice));
         contents.services.entry(slice.service.clone()).or_default().put(slice);
@@ -142,7 +140,7 @@ impl Index {
         let Some(contents) = self.namespaces.get_mut(name.namespace.as_str()) else { return };
         let Some(entry) = contents.services.get_mut(name.name.as_str()) else { return };
         if let Some(service) = entry.service.take() {
-            self.cluster_ips.remove(name, cluster_ips(&service));
+            self.cluster_ips.remove(name, service.cluster_ips().iter().copied());
         }
         if entry.is_empty() {
             contents.services.remove(name.name.as_str());
@@ -153,7 +151,7 @@ impl Index {
     fn delete_slice(&mut self, name: &ObjectName) {
         let Some(contents) = self.namespaces.get_mut(name.namespace.as_str()) else { return };
         let Some(slice) = contents.slices.remove(name.name.as_str()) else { return };
-        self.endpoint_ips.remove(name, endpoint_ips(&slice));
+        self.endpoint_ips.remove(name, slice.endpoints.addresses());
         let service = &*slice.service;
         if let Some(entry) = contents.services.get_mut(service) {
             entry.slices.retain(|other| other.name != *name);
@@ -192,16 +190,4 @@ impl Entry {
             }
         }
     }
-}
-
-fn cluster_ips(service: &Service) -> impl Iterator<Item = IpAddr> {
-    let ips = match &service.kind {
-        ServiceKind::ClusterIp(ips) => &**ips,
-        ServiceKind::Headless | ServiceKind::ExternalName(_) => &[],
-    };
-    ips.iter().copied()
-}
-
-fn endpoint_ips(slice: &EndpointSlice) -> impl Iterator<Item = IpAddr> {
-    slice.endpoints.addresses()
 }

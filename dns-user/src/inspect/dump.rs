@@ -22,15 +22,12 @@ use crate::{
         cache,
         encode::{self, rendered},
         maps::PinnedMaps,
+        names::OCTETS_PER_ENTRY,
         pins::Pins,
     },
     message::{AA, CLASS_IN, QR, RCODE},
     records::{Answer, AnswerKey},
 };
-
-/// Octets that an entry takes in the kernel: the hash map's element of header,
-/// key and value, as the slab rounds it, and its share of the bucket's array.
-const OCTETS_PER_ENTRY: usize = 264;
 
 #[derive(Debug, Serialize)]
 struct Entry {

@@ -154,6 +154,16 @@ pub struct Service {
     pub labels: Labels,
 }
 
+impl Service {
+    /// Returns its clusterIPs; none of one that is headless, an alias, or not allocated yet.
+    pub fn cluster_ips(&self) -> &[IpAddr] {
+        match &self.kind {
+            ServiceKind::ClusterIp(ips) => ips,
+            ServiceKind::Headless | ServiceKind::ExternalName(_) => &[],
+        }
+    }
+}
+
 impl AsRef<ObjectName> for Service {
     fn as_ref(&self) -> &ObjectName {
         &self.name

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use crate::{
     config::DNS_PORT,
     index::Index,
-    objects::{ObjectName, ServiceKind},
+    objects::{ObjectName, Service},
 };
 
 /// Returns the cluster IPs of those of `services` that serve DNS over UDP at its port.
@@ -18,18 +18,14 @@ pub(super) fn cluster_ips(index: &Index, services: &[ObjectName]) -> Vec<IpAddr>
         let mut ports = service.ports.iter();
         ports.any(|port| port.protocol == "UDP" && port.number == Some(DNS_PORT))
     });
-    let ips = serving.flat_map(|service| match &service.kind {
-        ServiceKind::ClusterIp(ips) => &**ips,
-        ServiceKind::Headless | ServiceKind::ExternalName(_) => &[],
-    });
-    ips.copied().collect()
+    serving.flat_map(Service::cluster_ips).copied().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::objects::{
-        Event, Object, Port, Service,
+        Event, Object, Port,
         builders::{mk_name, mk_service},
     };
 

@@ -11,7 +11,7 @@ use crate::{
     cluster::names_addresses,
     corefile::ClusterSettings,
     index::Index,
-    objects::{EndpointSlice, ObjectName, Service, ServiceKind},
+    objects::{EndpointSlice, ObjectName, Service},
 };
 
 /// What names addresses: a Service, and its slices in the order of their names.
@@ -62,11 +62,7 @@ impl Addressed {
     }
 
     fn cluster_ips(&self) -> impl Iterator<Item = IpAddr> {
-        let ips = match self.service.as_ref().map(|service| &service.kind) {
-            Some(ServiceKind::ClusterIp(ips)) => &**ips,
-            Some(ServiceKind::Headless | ServiceKind::ExternalName(_)) | None => &[],
-        };
-        ips.iter().copied()
+        self.service.iter().flat_map(|service| service.cluster_ips()).copied()
     }
 
     fn addresses(&self) -> impl Iterator<Item = IpAddr> {

@@ -1,4 +1,4 @@
-//! Names and zones in the form in which the maps hold them.
+//! Names, zones and settings in the form in which the maps hold them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -16,16 +16,12 @@ use dns_ebpf::{
 };
 
 use crate::{
-    message::{CLASS_IN, TYPE_SOA},
-    records::{ClusterZone, NameKind, NameRecords},
+    message::{CLASS_IN, LABEL_MAX, TYPE_SOA},
+    records::{ClusterZone, NameKind, NameRecords, SOA_TIMES_S},
 };
 
 pub mod rendered;
 
-/// SOA timers of CoreDNS's `kubernetes` plugin, in seconds.
-const SOA_REFRESH_S: u32 = 7200;
-const SOA_RETRY_S: u32 = 1800;
-const SOA_EXPIRE_S: u32 = 86400;
 /// RDLENGTH of the SOA with MNAME `ns.dns` and RNAME `hostmaster` before pointers.
 const SOA_RDLENGTH: u16 = 42;
 
@@ -64,7 +60,7 @@ pub fn wire_name(name: &str) -> Option<Vec<u8>> {
     let mut wire = Vec::with_capacity(name.len() + 2);
     for label in name.split('.') {
         let is_plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
-        if !(1..=63).contains(&label.len()) || !label.bytes().all(is_plain) {
+        if !(1..=usize::from(LABEL_MAX)).contains(&label.len()) || !label.bytes().all(is_plain) {
             return None;
         }
         wire.push(u8::try_from(label.len()).ok()?);
@@ -229,7 +225,7 @@ fn soa(ttl_s: u32, minimum_s: u32) -> [u64; 7] {
     rdata.extend(APEX);
     rdata.extend(b"\x0ahostmaster");
     rdata.extend(APEX);
-    for number in [0, SOA_REFRESH_S, SOA_RETRY_S, SOA_EXPIRE_S, minimum_s] {
+    for number in [0].into_iter().chain(SOA_TIMES_S).chain([minimum_s]) {
         rdata.extend(number.to_be_bytes());
     }
     let mut record = Vec::new();
