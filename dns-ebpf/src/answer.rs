@@ -159,7 +159,7 @@ fn reply<'a, B: Buffer, M: Maps<'a>>(
     let query = query::parse(packet, datagram.length)?;
     let zone = maps.zone().ok_or(Outcome::Impossible)?;
     let plan = look_up(packet, &query, settings, zone, maps)?;
-    let plan = Plan { outcome: plan.outcome.hidden(query.name_length), ..plan };
+    let plan = Plan { outcome: plan.outcome.hidden(query.witness()), ..plan };
     let length = response::length(&query, &plan);
     if !buffer.resize(datagram.shift + DNS + length) {
         return Err(Outcome::NoRoom);
@@ -195,6 +195,7 @@ fn look_up<'a, M: Maps<'a>>(
     // the verifier in what follows.
     let qtype = forget(query.qtype.into(), query.name_length) as u16;
     if let Some(outcome) = plan::rendered_outcome(qtype) {
+        let outcome = outcome.hidden(query.witness());
         match copy_answer(packet, query.name_length, query.qtype, &key, maps) {
             Copied::Whole => {
                 let scratch = maps.scratch().ok_or(Outcome::Impossible)?;

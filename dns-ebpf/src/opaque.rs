@@ -93,8 +93,9 @@ pub fn advance(pointer: u64, offset: u64) -> u64 {
 }
 
 /// Returns `value` without what the verifier knows of it, so that states that
-/// differ in that alone are one. `witness` is any value that is known at run time
-/// only.
+/// differ in that alone are one. `witness` is any value that is known at run time only;
+/// where it has bounds the result has bounds, too, about as wide around those of `value`,
+/// and what has others stays another state.
 #[inline(always)]
 pub fn forget(value: u64, witness: u64) -> u64 {
     #[cfg(target_arch = "bpf")]

@@ -225,9 +225,10 @@ pub fn plan_rendered(query: &Query, scratch: &Scratch, outcome: Outcome) -> Resu
         | u64::from(scratch.authorities) << 16
         | u64::from(scratch.additionals);
     // Only who asks for it gets AD (RFC 6840 5.7).
-    let wants_ad = query.flags & AD != 0 || query.is_dnssec_ok();
-    let header = if wants_ad { scratch.header } else { scratch.header & !AD };
+    let ad = (query.flags | (query.dnssec_ok() * AD)) & AD;
+    let header = scratch.header & (!AD | ad);
     let length = ten_bits(scratch.body_length);
+    let outcome = outcome.hidden(query.witness());
     let plan = Plan { body: Body::Rendered, length, counts, header, outcome };
     if response::length(query, &plan) > query.most() { Err(Outcome::TooLong) } else { Ok(plan) }
 }

@@ -127,10 +127,10 @@ pub fn restore_once<B: Buffer>(buffer: B, answered: &Answered) -> Option<()> {
     let packet = buffer.packet().skip(shift);
     let head = packet.head::<NAME>()?;
     head.set::<u16, 44>(QUERY.to_be());
-    head.set::<u64, 46>((1 << 48 | u64::from(query.edns.is_some())).to_be());
-    if let Some(edns) = query.edns {
+    head.set::<u64, 46>((1 << 48 | query.edns.records).to_be());
+    if query.edns.records != 0 {
         let tail = packet.span_at::<{ NAME + 4 + OPT }>(query.name_length)?;
-        tail.set::<u64, { NAME + 4 }>(edns.head);
+        tail.set::<u64, { NAME + 4 }>(query.edns.head);
         // The rest of the flags, and RDLENGTH.
         tail.set::<u16, { NAME + 4 + 8 }>(0);
         tail.set::<u16, { NAME + 4 + 9 }>(0);

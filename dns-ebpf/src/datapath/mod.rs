@@ -57,7 +57,7 @@ pub fn nodedns_tc(ctx: TcContext) -> i32 {
 /// already: to this host, where the client is as well.
 ///
 /// `restore`, which is for benchmarks, keeps apart here, too, what the compiler would
-/// join otherwise: Linux 7.3 verified 191,000 instructions without it, and 35,500 with it.
+/// join otherwise: Linux 7.3 verifies 122,000 instructions without it, and 25,600 with it.
 #[classifier]
 pub fn nodedns_lo(ctx: TcContext) -> i32 {
     let skb = Skb::new(&ctx);

@@ -14,7 +14,7 @@
 use crate::{
     NAME_MAX,
     layout::{outcome::Outcome, rendered::variant},
-    opaque::octet,
+    opaque::{forget, octet},
     packet::Packet,
     wire::frame::NAME,
 };
@@ -33,27 +33,30 @@ pub struct Query {
     pub qtype: u16,
     /// The header's flags.
     pub flags: u16,
-    /// The OPT record, when there is one.
-    pub edns: Option<Edns>,
+    /// The OPT record, if there is one.
+    pub edns: Edns,
 }
-
-/// CD (RFC 4035 3.2.2).
-const CD: u16 = 0x0010;
 
 impl Query {
     /// Returns the bits of [`variant`] of the query.
     #[inline(always)]
     pub fn variant(&self) -> u16 {
-        let checking_disabled = if self.flags & CD != 0 { variant::CHECKING_DISABLED } else { 0 };
-        checking_disabled | if self.is_dnssec_ok() { variant::DNSSEC_OK } else { 0 }
+        // CD is the fifth bit (RFC 4035 3.2.2).
+        let checking_disabled = self.flags >> 4 & 1;
+        (checking_disabled * variant::CHECKING_DISABLED) | (self.dnssec_ok() * variant::DNSSEC_OK)
     }
 
-    /// Says whether DO is set (RFC 3225).
+    /// Returns DO (RFC 3225): 0 or 1.
     #[inline(always)]
-    pub fn is_dnssec_ok(&self) -> bool {
-        let Some(Edns { head }) = self.edns else { return false };
-        let [.., flags] = head.to_ne_bytes();
-        flags & 0x80 != 0
+    pub fn dnssec_ok(&self) -> u16 {
+        let [.., flags] = self.edns.head.to_ne_bytes();
+        u16::from(flags) >> 7
+    }
+
+    /// Returns a witness for [`forget`] that has no bounds.
+    #[inline(always)]
+    pub fn witness(&self) -> u64 {
+        self.edns.head
     }
 
     /// Returns the most octets of a message that the client takes: 512, or what
@@ -61,18 +64,20 @@ impl Query {
     #[inline(always)]
     pub fn most(&self) -> u64 {
         const LEAST: u64 = 512;
-        let Some(Edns { head }) = self.edns else { return LEAST };
-        let [_, _, _, high, low, ..] = head.to_ne_bytes();
+        let [_, _, _, high, low, ..] = self.edns.head.to_ne_bytes();
         u64::from(u16::from_be_bytes([high, low])).max(LEAST)
     }
 }
 
-/// What of an OPT record the reply echoes.
+/// The OPT record of a query, or that there is none: in numbers, so that both are one to
+/// the verifier.
 #[derive(Clone, Copy)]
 pub struct Edns {
-    /// The record's first eight octets as they stand in the packet: root,
-    /// type, UDP payload size, extended RCODE, version, upper flags (DO is the
-    /// highest).
+    /// How many there are: 0 or 1.
+    pub records: u64,
+    /// What of it the reply echoes, its first eight octets as they stand in the packet:
+    /// root, type, UDP payload size, extended RCODE, version, upper flags (DO is the
+    /// highest). 0 when there is none.
     pub head: u64,
 }
 
@@ -104,21 +109,25 @@ fn parse_supported(packet: Packet, message_length: u64) -> Option<Query> {
         return None;
     }
     let name_length = octet(name_length);
-    let (question, edns) = if additional == 0 {
-        (packet.span_at::<{ NAME + 4 }>(name_length)?.get::<u32, NAME>(), None)
+    // The name's last octets: any that are known at run time only would do.
+    let (witness, question, records, opt) = if additional == 0 {
+        let tail = packet.span_at::<{ NAME + 4 }>(name_length)?;
+        (tail.get::<u64, { NAME - 8 }>(), tail.get::<u32, NAME>(), 0, 0)
     } else {
         let tail = packet.span_at::<{ NAME + 4 + OPT }>(name_length)?;
-        let head = tail.get::<u64, { NAME + 4 }>();
+        let opt = tail.get::<u64, { NAME + 4 }>();
         let rest = tail.get::<u32, { NAME + 4 + 7 }>();
         // Root, type 41, any size and extended RCODE, version 0; RDLENGTH 0.
         let fixed = u64::from_ne_bytes([0xff, 0xff, 0xff, 0, 0, 0, 0xff, 0]);
-        if head & fixed != u64::from_ne_bytes([0, 0, 41, 0, 0, 0, 0, 0])
+        if opt & fixed != u64::from_ne_bytes([0, 0, 41, 0, 0, 0, 0, 0])
             || rest & u32::from_ne_bytes([0, 0, 0xff, 0xff]) != 0
         {
             return None;
         }
-        (tail.get::<u32, NAME>(), Some(Edns { head }))
+        (tail.get::<u64, { NAME - 8 }>(), tail.get::<u32, NAME>(), 1, opt)
     };
+    // With an OPT and without are one to the verifier from here on.
+    let edns = Edns { records: forget(records, witness) & 1, head: forget(opt, witness) };
     let question = u32::from_be(question);
     let (qtype, flags) = ((question >> 16) as u16, u16::from_be(head.get::<u16, 44>()));
     (question & 0xffff == IN).then_some(Query { name_length, qtype, flags, edns })

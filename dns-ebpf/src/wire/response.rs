@@ -33,7 +33,7 @@ const OWNER: [u8; 2] = [0xc0, 12];
 /// Returns the length of the response as a DNS message.
 #[inline(always)]
 pub fn length(query: &Query, plan: &Plan) -> u64 {
-    12 + query.name_length + 4 + plan.length + if query.edns.is_some() { OPT } else { 0 }
+    12 + query.name_length + 4 + plan.length + OPT * query.edns.records
 }
 
 /// Writes the response of `length` octets into a packet that has its final
@@ -60,8 +60,8 @@ pub fn write<'a>(
         Body::Negative(apex) => write_soa(packet, query, apex, zone)?,
         Body::Rendered => write_records(packet, query.name_length, plan.length, &scratch()?.body)?,
     }
-    if let Some(edns) = query.edns {
-        write_opt(packet, length, edns)?;
+    if query.edns.records != 0 {
+        write_opt(packet, length, query.edns)?;
     }
     write_header(packet, query, plan)
 }
@@ -72,7 +72,7 @@ pub fn write<'a>(
 fn write_header(packet: Packet, query: &Query, plan: &Plan) -> Option<()> {
     let head = packet.head::<NAME>()?;
     let flags = query.flags & 0x0110 | 0x8000 | plan.header;
-    let counts = (1 << 48 | plan.counts) + u64::from(query.edns.is_some());
+    let counts = (1 << 48 | plan.counts) + query.edns.records;
     head.set::<u16, 44>(flags.to_be());
     head.set::<u64, 46>(counts.to_be());
     Some(())
