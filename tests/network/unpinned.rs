@@ -146,3 +146,21 @@ fn one_agent_keeps_pins() {
     assert_nothing_lost(steady);
     assert!(is_answered_by_kernel(&new, rig.pod.namespace()), "{}", new.process().tail());
 }
+
+/// What it waits for is gone with the folder; whoever started it starts it again.
+#[test]
+fn an_agent_that_stands_by_ends() {
+    let Some(rig) = rig("unguarded", &[]) else { return };
+    let old = rig.start(&[]);
+    let links = pinned_links(&old).unwrap();
+    let new = old.successor();
+    let process = new.process();
+    process.wait_until("it stands by", SOON, || process.output().contains("standing by"));
+    let steady = ask_steadily(&rig);
+    remove(old.pin_dir());
+    assert!(!process.wait_for_exit(SOON).success());
+    assert!(process.output().contains("cannot open"), "{}", process.tail());
+    within_a_second("the other goes on", || pinned_links(&old).is_ok_and(|it| it == links));
+    assert_nothing_lost(steady);
+    assert!(is_answered_by_kernel(&old, rig.pod.namespace()), "{}", old.process().tail());
+}
