@@ -25,7 +25,7 @@ pub fn answer_key(key: &AnswerKey, seed: Seed) -> Option<NameKey> {
 }
 
 /// Returns the key and the value of that size for an answer; None when it does not fit.
-/// `generation` as in [`name_entry()`](super::name_entry).
+/// `generation` as in [`name_entry()`](super::name_entry()).
 pub fn answer<const OCTETS: usize>(
     answer: &Answer,
     seed: Seed,
@@ -59,7 +59,7 @@ pub fn kept_key(key: &KeptKey, seed: Seed) -> Option<NameKey> {
 /// Returns the key and the value of CACHE for a response. None when the kernel cannot
 /// give it: it is no response to that question, has an OPT or TC, another RCODE than
 /// NOERROR and NXDOMAIN, no records, more than 18 of them or one of another class than
-/// IN, or does not fit. `generation` as in [`name_entry()`](super::name_entry).
+/// IN, or does not fit. `generation` as in [`name_entry()`](super::name_entry()).
 pub fn kept_answer(
     key: &KeptKey,
     response: &[u8],
