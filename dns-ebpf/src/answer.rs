@@ -159,7 +159,7 @@ fn reply<'a, B: Buffer, M: Maps<'a>>(
     let query = query::parse(packet, datagram.length)?;
     let zone = maps.zone().ok_or(Outcome::Impossible)?;
     let plan = look_up(packet, &query, settings, zone, maps)?;
-    let plan = Plan { outcome: plan.outcome.hidden(query.witness()), ..plan };
+    let plan = plan.hidden(query.witness());
     let length = response::length(&query, &plan);
     if !buffer.resize(datagram.shift + DNS + length) {
         return Err(Outcome::NoRoom);

@@ -3,7 +3,7 @@
 //! Pointers are kept as integers, since the verifier wants each check and the
 //! accesses it covers to be made from one and the same register.
 
-use crate::opaque::{advance, distance};
+use crate::opaque::{advance, distance, forget, octet};
 
 /// The linear part of a packet, from its Ethernet header on.
 #[derive(Clone, Copy)]
@@ -57,10 +57,11 @@ impl Packet {
         (start + N <= self.end).then_some(Span { start })
     }
 
-    /// Returns a place from which a loop reads.
+    /// Returns a place from which a loop reads. `at` is known at run time only.
     #[inline(always)]
     pub fn cursor(self, at: u64) -> Cursor {
-        Cursor { start: advance(self.data, at), end: self.end }
+        let nothing = octet(forget(0, at));
+        Cursor { start: advance(self.data, at), end: self.end, nothing }
     }
 }
 
@@ -69,15 +70,21 @@ impl Packet {
 pub struct Cursor {
     start: u64,
     end: u64,
+    /// 0, which the verifier does not know.
+    nothing: u64,
 }
 
 impl Cursor {
     /// Returns the octets `at..at + N` from here. `at` is a loop's variable:
     /// what the optimiser must not do is to turn the checks of all rounds into
     /// one division of `end - start`.
+    ///
+    /// A check holds for all pointers that are known distances apart. Each round's is
+    /// at an unknown one, or `start` would reach further after each, and each way out of
+    /// the loop would be a state of its own.
     #[inline(always)]
     pub fn span<const N: u64>(self, at: u64) -> Option<Span<N>> {
-        let start = advance(self.start, at);
+        let start = advance(advance(self.start, at), self.nothing);
         (start + N <= self.end).then_some(Span { start })
     }
 }

@@ -23,10 +23,9 @@ fn halves(word: u64) -> u64 {
 /// more than 1,280.
 #[inline(never)]
 pub fn sum(packet: Packet, start: u64, length: u64) -> Option<u64> {
-    // What the rounds find out about the packet would be known of all that begins at a
-    // place that is known, and the bounds of the sum would be others after each round.
     let cursor = packet.cursor(octet(forget(start, length)));
-    let mut sum = forget(0, cursor.span::<8>(0)?.get::<u64, 0>());
+    // Its bounds would be others after each round.
+    let mut sum = forget(0, packet.span_at::<8>(start)?.get::<u64, 0>());
     let blocks = length / BLOCK;
     if blocks >= BLOCKS {
         return None;
@@ -46,7 +45,7 @@ pub fn sum(packet: Packet, start: u64, length: u64) -> Option<u64> {
         n += 1;
     }
     // The last octets that do not fill a word, read in the word that ends with them.
-    let last = packet.cursor((start + length - 8) & 2047).span::<8>(0)?.get::<u64, 0>();
+    let last = packet.span_at::<8>((start + length - 8) & 2047)?.get::<u64, 0>();
     let last = u64::from_le(last) >> 8 >> (56 - 8 * (length & 7));
     Some(sum + halves(u64::from_le(last)))
 }

@@ -53,12 +53,12 @@ impl Name {
     pub fn words(&self, mut each: impl FnMut(u64, u64)) -> Option<()> {
         let length = octet(self.length);
         let (rest, odd) = (length & 7, length & 8);
-        let base = self.packet.cursor(self.start + rest);
+        let base = self.packet.skip(self.start + rest);
         // The eight octets before the first whole word: the header's end, then the rest.
-        let word = u64::from_le(base.span::<8>(NAME - 8)?.get::<u64, 0>());
+        let word = u64::from_le(base.head::<NAME>()?.get::<u64, { NAME - 8 }>());
         each(0, word >> 8 >> (56 - 8 * rest));
         if odd != 0 {
-            each(8, u64::from_le(base.span::<8>(NAME)?.get::<u64, 0>()));
+            each(8, u64::from_le(base.head::<{ NAME + 8 }>()?.get::<u64, NAME>()));
         }
         // Anew, so that the verifier does not go through what follows for each of both.
         let length = octet(self.length);
