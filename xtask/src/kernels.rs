@@ -62,7 +62,7 @@ const FEW_KERNELS: [&str; 2] = ["5.10", "7.3"];
 /// Folders of files that the tests read.
 const READ_FOLDERS: [&str; 2] = ["examples", "tests/corpus/datapath"];
 /// Programs that the tests start.
-const PROGRAMS: [&str; 4] = ["busybox", "bpftool", "ip", "tc"];
+const PROGRAMS: [&str; 5] = ["busybox", "bpftool", "ip", "setpriv", "tc"];
 
 /// Mounts what a kernel gives, loads modules, runs the tests, ends the machine.
 const INIT: &str = "#!/bin/busybox sh

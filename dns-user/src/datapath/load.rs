@@ -21,6 +21,7 @@ use super::{
     clock::{self, Reading},
     epoch::EpochWriter,
     maps::{Counters, FreshnessMap, LeaseMap, Zones},
+    mode::PRIVILEGES,
     names::Names,
     opted_out::OptedOut,
     pins::Pins,
@@ -113,10 +114,9 @@ pub fn load(options: &LoadOptions<'_>) -> Result<Loaded> {
     for (name, path) in &pinned {
         loader.map_pin_path(name, path.as_path());
     }
-    let mut ebpf = loader.load(OBJECT).context(
-        "the kernel refused the BPF object (needed: Linux 5.10 with BTF, \
-         and CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON or a privileged container)",
-    )?;
+    let mut ebpf = loader.load(OBJECT).with_context(|| {
+        format!("the kernel refused the BPF object (needed: Linux 5.10 with BTF; {PRIVILEGES})")
+    })?;
     let opted_out = OptedOut::new(take(&mut ebpf, maps::OPTED_OUT)?)?;
     let has_opted_out = !opted_out.clients()?.is_empty();
     let settings = take(&mut ebpf, maps::SETTINGS)?;

@@ -11,6 +11,11 @@ use crate::args::Datapath;
 /// The one link that is always there.
 const LOOPBACK: &str = "lo";
 
+/// What a process needs to load programs and maps. Before Linux 5.11 these count as locked
+/// memory (`bpf_charge_memlock` in `kernel/bpf/syscall.c`), whose usual limit is far too low.
+pub(super) const PRIVILEGES: &str = "CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON, and before Linux 5.11 \
+                                     CAP_SYS_RESOURCE; or a privileged container";
+
 /// What of the kernel is newer than Linux 5.10, or may be missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
@@ -25,12 +30,10 @@ impl Features {
     /// Asks the kernel. Fails when it does not let this process load programs.
     pub fn probe() -> Result<Self> {
         let has = |helper| is_helper_supported(ProgramType::SchedClassifier, helper);
-        let refused = "the kernel refused to load BPF programs (needed: CAP_BPF, CAP_NET_ADMIN \
-                       and CAP_PERFMON, or a privileged container)";
-        Ok(Self {
-            redirect_peer: has(BpfHelper::BPF_FUNC_redirect_peer).context(refused)?,
-            tcx: has_tcx(),
-        })
+        let redirect_peer = has(BpfHelper::BPF_FUNC_redirect_peer).with_context(|| {
+            format!("the kernel refused to load BPF programs (needed: {PRIVILEGES})")
+        })?;
+        Ok(Self { redirect_peer, tcx: has_tcx() })
     }
 }
 
