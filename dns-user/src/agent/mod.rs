@@ -1,5 +1,6 @@
 //! `nodedns run`: builds the parts, joins them, and ends all when one ends.
 
+mod process;
 mod programs;
 mod tasks;
 
@@ -9,7 +10,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Error, Result, anyhow};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
@@ -17,6 +17,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use self::{
+    process::{Runtimes, raise_file_limit},
     programs::{Datapath, Filling, Turn, follow, load_datapath, take_turn},
     tasks::Tasks,
 };
@@ -43,22 +44,17 @@ use crate::{
 
 /// Events that wait for the pipeline; sources wait when it is full.
 const EVENTS_MAX: usize = 1024;
-/// Threads of the runtime: one may be busy with a large list.
-const THREADS: usize = 2;
+
 /// Runs the agent until SIGTERM or SIGINT, after which everything that is
 /// pinned goes on, or until one of its parts fails.
 pub fn run_until_signal(config: Config) -> Result<()> {
     memory::set_up();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(THREADS)
-        .enable_all()
-        .build()
-        .context("cannot start the runtime")?;
+    let Runtimes { serving, following } = Runtimes::new()?;
     raise_file_limit();
-    runtime.block_on(async {
+    serving.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot await SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot await SIGINT")?;
-        let mut tasks = Tasks::default();
+        let mut tasks = Tasks::new(following.handle().clone());
         let pin_dir = config.pin_dir.clone();
         let ended = {
             let run = async {
@@ -86,16 +82,6 @@ pub fn run_until_signal(config: Config) -> Result<()> {
             }
         }
     })
-}
-
-/// Every query that waits for upstream holds a few sockets, and the usual soft
-/// limit of 1024 files is soon reached.
-fn raise_file_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        warn!("cannot raise the limit of open files: {error}");
-    }
 }
 
 /// Starts every part; each runs until it fails.
@@ -260,9 +246,9 @@ impl Shared {
             programming: metrics.programming(),
             filled,
         };
-        tasks.keeping.spawn(pipeline.run(received));
+        tasks.follow(pipeline.run(received));
         let wanted = Wanted { for_names: pods_wanted, of_node };
-        tasks.keeping.spawn(run_source(config, first_list, events, wanted, sources));
+        tasks.follow(run_source(config, first_list, events, wanted, sources));
     }
 }
 

@@ -4,6 +4,7 @@ use std::{path::Path, time::Duration};
 
 use anyhow::Result;
 use tokio::{
+    runtime::Handle,
     sync::watch,
     task::{JoinError, JoinSet},
     time::timeout,
@@ -32,10 +33,12 @@ pub(super) struct Tasks {
     pub(super) http: JoinSet<Result<()>>,
     /// Becomes true when queries are to be taken in no more.
     pub(super) leaving: watch::Sender<bool>,
+    /// Where parts run that follow the objects.
+    following: Handle,
 }
 
-impl Default for Tasks {
-    fn default() -> Self {
+impl Tasks {
+    pub(super) fn new(following: Handle) -> Self {
         let (leaving, _) = watch::channel(false);
         Self {
             keeping: JoinSet::new(),
@@ -43,11 +46,15 @@ impl Default for Tasks {
             node: JoinSet::new(),
             http: JoinSet::new(),
             leaving,
+            following,
         }
     }
-}
 
-impl Tasks {
+    /// Starts a part that follows the objects and leads to changes in the kernel.
+    pub(super) fn follow(&mut self, part: impl Future<Output = Result<()>> + Send + 'static) {
+        self.keeping.spawn_on(part, &self.following);
+    }
+
     /// Waits for the end of a part, which none comes to by itself.
     pub(super) async fn join_next(&mut self) -> Option<Result<Result<()>, JoinError>> {
         let Self { keeping, serving, node, http, .. } = self;
