@@ -281,8 +281,8 @@ fn copy_kept<'a, M: Maps<'a>>(
     unsafe { lookup::copy_kept(entry, &name, question, &key, now_ns, scratch, trusts) }
 }
 
-/// Copies the records of one type to the scratch. A function of its own: the verifier
-/// looks at it once.
+/// Copies the records of one type to the scratch. A function of its own, as is [`ask_ancestor`]:
+/// inlined they take registers from every hit, which is 5 ns longer then.
 #[inline(never)]
 fn copy_answer<'a, M: Maps<'a>>(
     packet: Packet,
@@ -340,7 +340,7 @@ enum Ancestor {
     IsOpen,
 }
 
-/// A function of its own: inlined it costs some verifiers eight times as much.
+/// A function of its own, as [`copy_answer`].
 #[inline(never)]
 fn ask_ancestor<'a, M: Maps<'a>>(
     packet: Packet,
