@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use self::{
     process::{Runtimes, raise_file_limit},
-    programs::{Datapath, Filling, Turn, follow, load_datapath, take_turn},
+    programs::{Datapath, Filling, Turn, load_datapath, relieve, take_turn},
     tasks::Tasks,
 };
 use crate::{
@@ -126,7 +126,7 @@ async fn start(config: Config, tasks: &mut Tasks) -> Result<()> {
         }
         Some(datapath) => Some(datapath.run(&mut tasks.keeping, &shared, is_filled.clone())?),
     };
-    tasks.keeping.spawn(follow(next, Arc::clone(health)));
+    tasks.relieving.spawn(relieve(next, Arc::clone(health)));
     tasks.keeping.spawn(note_synced(Arc::clone(health), is_filled));
     let follows = Follows { servers, endpoints, filled };
     shared.follow_objects(tasks, state, first_list, filling, follows);

@@ -135,7 +135,7 @@ pub(super) async fn take_turn(config: &Config, health: &Health) -> Result<Turn> 
 }
 
 /// Tells the agent before that this one answers.
-pub(super) async fn follow(next: Option<Next>, health: Arc<Health>) -> Result<()> {
+pub(super) async fn relieve(next: Option<Next>, health: Arc<Health>) -> Result<()> {
     let mut looks = interval(LOOK_EVERY);
     while !health.missing().is_empty() {
         looks.tick().await;

@@ -23,6 +23,8 @@ const HANDOVER: Duration = Duration::from_secs(20);
 /// What runs, in the order in which it ends.
 #[derive(Debug)]
 pub(super) struct Tasks {
+    /// What tells the agent before that this one answers.
+    pub(super) relieving: JoinSet<Result<()>>,
     /// What changes the kernel and the node, or leads to such changes.
     pub(super) keeping: JoinSet<Result<()>>,
     /// What answers queries.
@@ -41,6 +43,7 @@ impl Tasks {
     pub(super) fn new(following: Handle) -> Self {
         let (leaving, _) = watch::channel(false);
         Self {
+            relieving: JoinSet::new(),
             keeping: JoinSet::new(),
             serving: JoinSet::new(),
             node: JoinSet::new(),
@@ -57,21 +60,29 @@ impl Tasks {
 
     /// Waits for the end of a part, which none comes to by itself.
     pub(super) async fn join_next(&mut self) -> Option<Result<Result<()>, JoinError>> {
-        let Self { keeping, serving, node, http, .. } = self;
+        let Self { relieving, keeping, serving, node, http, .. } = self;
         tokio::select! {
             Some(ended) = http.join_next() => Some(ended),
             Some(ended) = keeping.join_next() => Some(ended),
             Some(ended) = serving.join_next() => Some(ended),
             Some(ended) = node.join_next() => Some(ended),
+            Some(ended) = relieving.join_next() => Some(ended),
             else => None,
         }
+    }
+
+    /// Says whether another agent stands by, once this one is next itself no more: it
+    /// may not have answered yet since it took over.
+    async fn is_followed(&mut self, pin_dir: &Path) -> Result<bool> {
+        self.relieving.shutdown().await;
+        Next::is_taken(pin_dir)
     }
 
     /// Ends all parts. While another agent takes over, this one goes on answering
     /// what the kernel passes up; without another, queries go to CoreDNS from now on.
     /// Then it takes in no more, and ends when what came before is answered.
     pub(super) async fn stop(mut self, pin_dir: &Path) -> Result<()> {
-        let is_followed = Next::is_taken(pin_dir)?;
+        let is_followed = self.is_followed(pin_dir).await?;
         self.keeping.shutdown().await;
         let mut is_relieved = false;
         if is_followed {
@@ -97,5 +108,24 @@ impl Tasks {
         // A client that does not read is not waited for.
         drop(timeout(HTTP_GRACE, told).await);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_agent_does_not_follow_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut tasks = Tasks::new(Handle::current());
+        let own = Next::take(folder.path()).await.unwrap();
+        tasks.relieving.spawn(async move {
+            let _own = own;
+            std::future::pending().await
+        });
+        assert!(!tasks.is_followed(folder.path()).await.unwrap());
+        let _of_another = Next::take(folder.path()).await.unwrap();
+        assert!(tasks.is_followed(folder.path()).await.unwrap());
     }
 }
