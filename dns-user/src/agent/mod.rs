@@ -49,12 +49,12 @@ const EVENTS_MAX: usize = 1024;
 /// pinned goes on, or until one of its parts fails.
 pub fn run_until_signal(config: Config) -> Result<()> {
     memory::set_up();
-    let Runtimes { serving, following } = Runtimes::new()?;
+    let runtimes = Runtimes::new()?;
     raise_file_limit();
-    serving.block_on(async {
+    runtimes.serving.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("cannot await SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot await SIGINT")?;
-        let mut tasks = Tasks::new(following.handle().clone());
+        let mut tasks = Tasks::new(runtimes.following().clone());
         let pin_dir = config.pin_dir.clone();
         let ended = {
             let run = async {

@@ -8,7 +8,7 @@ use nix::{
     libc::{SCHED_OTHER, SYS_sched_getattr, SYS_sched_setattr, sched_attr, syscall},
     sys::resource::{Resource, getrlimit, setrlimit},
 };
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tracing::{debug, warn};
 
 /// Threads that answer queries and keep the node: one may be busy with metrics.
@@ -23,42 +23,49 @@ pub(super) struct Runtimes {
     /// Everything else.
     pub(super) serving: Runtime,
     /// Follows the objects, in a thread of its own: on its way to the kernel a change
-    /// waits for nothing else, and wakes nothing else.
-    pub(super) following: Runtime,
+    /// waits for nothing else, and wakes nothing else. None where slices are as long as
+    /// anybody's: such a thread waits longer for a CPU than those that queries wake anyway.
+    following: Option<Runtime>,
 }
 
 impl Runtimes {
     pub(super) fn new() -> Result<Self> {
-        if let Err(error) = shorten_slices() {
+        let has_short_slices = shorten_slices().unwrap_or_else(|error| {
             debug!("no time slices of its own length: {error}");
-        }
+            false
+        });
         let build = |name, threads| {
             let mut builder = Builder::new_multi_thread();
             builder.worker_threads(threads).thread_name(name).enable_all().build()
         };
         let new = || {
-            Ok::<_, io::Error>(Self {
-                serving: build("serving", SERVING_THREADS)?,
-                following: build("following", 1)?,
-            })
+            let following = has_short_slices.then(|| build("following", 1)).transpose()?;
+            Ok::<_, io::Error>(Self { serving: build("serving", SERVING_THREADS)?, following })
         };
         new().context("cannot start threads")
     }
+
+    /// Returns where parts run that follow the objects.
+    pub(super) fn following(&self) -> &Handle {
+        self.following.as_ref().unwrap_or(&self.serving).handle()
+    }
 }
 
-/// Asks for short time slices, for this thread and those that it starts. Since Linux
-/// 6.12 who wants less at a time gets it sooner, and takes a CPU from another when it
-/// is woken; it gets no more of the CPU than before. Older kernels take no notice.
-fn shorten_slices() -> nix::Result<()> {
+/// Asks for short time slices, for this thread and those that it starts; says whether it
+/// has them. Since Linux 6.12 who wants less at a time gets it sooner, and takes a CPU from
+/// another when it is woken; it gets no more of the CPU than before. Older kernels take no
+/// notice.
+fn shorten_slices() -> nix::Result<bool> {
     let mut attributes = scheduling()?;
     if i32::try_from(attributes.sched_policy) != Ok(SCHED_OTHER) {
         // Somebody has chosen otherwise.
-        return Ok(());
+        return Ok(false);
     }
     attributes.sched_runtime = SLICE_NS;
     // SAFETY: the kernel reads what it wrote.
     let set = unsafe { syscall(SYS_sched_setattr, 0, &raw const attributes, 0) };
-    Errno::result(set).map(drop)
+    Errno::result(set)?;
+    Ok(scheduling()?.sched_runtime == SLICE_NS)
 }
 
 /// Returns how this thread is scheduled.
@@ -90,12 +97,14 @@ mod tests {
     #[test]
     fn threads_have_the_slices_of_who_started_them() {
         let slice = || scheduling().expect("a thread is scheduled").sched_runtime;
-        let ours = thread::spawn(move || {
-            shorten_slices().expect("anybody may");
-            thread::spawn(slice).join().expect("it does not panic")
-        });
+        let (has_short_ones, ours) = thread::spawn(move || {
+            let has_short_ones = shorten_slices().expect("anybody may");
+            (has_short_ones, thread::spawn(slice).join().expect("it does not panic"))
+        })
+        .join()
+        .expect("it does not panic");
         // Zero is what kernels say that take no notice.
-        let expected = if slice() == 0 { 0 } else { SLICE_NS };
-        assert_eq!(ours.join().expect("it does not panic"), expected);
+        let expected = if slice() == 0 { (false, 0) } else { (true, SLICE_NS) };
+        assert_eq!((has_short_ones, ours), expected);
     }
 }
