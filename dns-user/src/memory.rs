@@ -12,7 +12,7 @@ pub fn set_up() {
         // SAFETY: no other thread allocates at the same time.
         unsafe {
             nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, LARGE);
-            // One heap: the threads of the runtime share their tasks anyway.
+            // One heap: what one thread reads another often frees.
             nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1);
         }
     }

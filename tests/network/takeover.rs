@@ -19,6 +19,7 @@ use harness::{
     steady::{Question, Report, Steady},
 };
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use crate::rig::{Rig, SERVER, SOON, rig};
 
@@ -127,6 +128,8 @@ fn an_agent_that_stands_by_and_goes_changes_nothing() {
     steady.go_on(A_WHILE);
     assert_nothing_lost(&steady.finish());
     assert!(old.is_ready());
+    let alive = &old.status()["node"]["fall_through"]["alive"];
+    assert_eq!(*alive, json!([LOCAL_IP]), "queries come to the one that is there");
 }
 
 #[test]

@@ -8,11 +8,13 @@ use harness::{
     agent::Agent,
     client::ask,
     manifests::service,
+    node::LOCAL_IP,
     packet::query::{Query, qtype},
     steady::{Question, Steady},
     wait::wait_until,
 };
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use crate::{
     links::{ifindex, is_answered_by_kernel},
@@ -89,7 +91,7 @@ fn pins_are_made_anew() {
             let first = agent.pins().pinned_links().unwrap();
             let steady = ask_steadily(&rig);
             part.remove(&agent);
-            // Its link comes before the folder is back.
+            // Its link may come before the folder is back.
             let pod = rig.node.add_pod("late");
             let mut links = [&first[..], &[ifindex(&rig.node, pod.host_link())]].concat();
             links.sort_unstable();
@@ -124,27 +126,38 @@ fn pins_are_made_anew() {
 }
 
 /// Another agent finds no folder, and so believes that it is alone: the one before gives
-/// way.
+/// way, and puts its programs nowhere any more.
 #[test]
 fn one_agent_keeps_pins() {
-    let Some(rig) = rig("unlocked", &[]) else { return };
-    let old = rig.start(&[]);
-    // Else it has its folder back at once.
-    old.process().signal(Signal::SIGSTOP);
-    remove(old.pin_dir());
-    let new = old.successor();
-    let process = new.process();
-    process.wait_until("it answers", SOON, || process.output().contains("answering on this link"));
-    new.wait_until_ready();
-    let steady = ask_steadily(&rig);
-    old.process().signal(Signal::SIGCONT);
-    let status = old.process().wait_for_exit(SOON);
-    assert!(!status.success());
-    let log = old.process().output();
-    assert!(log.contains("another agent has taken"), "{log}");
-    steady.go_on(A_WHILE);
-    assert_nothing_lost(steady);
-    assert!(is_answered_by_kernel(&new, rig.pod.namespace()), "{}", new.process().tail());
+    for hook in hooks() {
+        let Some(rig) = rig("unlocked", &[]) else { return };
+        let old = rig.start_on(hook, &[]);
+        // Else it has its folder back at once.
+        old.process().signal(Signal::SIGSTOP);
+        remove(old.pin_dir());
+        let new = old.successor();
+        let process = new.process();
+        let words = "answering on this link";
+        process.wait_until("it answers", SOON, || process.output().contains(words));
+        new.wait_until_ready();
+        let pod = rig.node.add_pod("late");
+        wait_until("the new pod is answered by it", SOON, || {
+            is_answered_by_kernel(&new, pod.namespace())
+        });
+        let steady = ask_steadily(&rig);
+        old.process().signal(Signal::SIGCONT);
+        let status = old.process().wait_for_exit(SOON);
+        assert!(!status.success());
+        let log = old.process().output();
+        assert!(log.contains("another agent has taken"), "{log}");
+        steady.go_on(A_WHILE);
+        assert_nothing_lost(steady);
+        for client in [rig.pod.namespace(), pod.namespace(), rig.node.namespace()] {
+            assert!(is_answered_by_kernel(&new, client), "{hook:?}: {}", new.process().tail());
+        }
+        let alive = &new.status()["node"]["fall_through"]["alive"];
+        assert_eq!(*alive, json!([LOCAL_IP]), "queries come to the new one");
+    }
 }
 
 /// What it waits for is gone with the folder; whoever started it starts it again.
@@ -159,7 +172,7 @@ fn an_agent_that_stands_by_ends() {
     let steady = ask_steadily(&rig);
     remove(old.pin_dir());
     assert!(!process.wait_for_exit(SOON).success());
-    assert!(process.output().contains("cannot open"), "{}", process.tail());
+    assert!(process.output().contains("was removed"), "{}", process.tail());
     within_a_second("the other goes on", || pinned_links(&old).is_ok_and(|it| it == links));
     assert_nothing_lost(steady);
     assert!(is_answered_by_kernel(&old, rig.pod.namespace()), "{}", old.process().tail());

@@ -60,8 +60,8 @@ pub struct Rendered<const OCTETS: usize, More = Nothing> {
     pub octets: [Text; OCTETS],
     /// What values of one map have besides.
     pub more: More,
-    /// Of the key, which stands for name and type, and all the rest of this, as [`check`]
-    /// makes it.
+    /// Of the key, which stands for name and type, counts, length and flags, the blocks of
+    /// the body and `more`, as [`check`] makes it.
     pub check: u32,
     /// As `generation`.
     pub generation_end: u32,

@@ -59,26 +59,25 @@ pub fn run_until_signal(config: Config) -> Result<()> {
         let ended = {
             let run = async {
                 start(config, &mut tasks).await?;
-                Ok::<_, Error>(tasks.join_next().await)
+                tasks.join_next().await
             };
             tokio::select! {
                 _ = terminate.recv() => None,
                 _ = interrupt.recv() => None,
-                ended = run => ended?,
+                ended = run => Some(ended),
             }
         };
         match ended {
             None => {
                 info!("stopping; pinned programs go on answering");
-                tasks.stop(&pin_dir).await
+                tasks.stop(&pin_dir).await;
+                Ok(())
             }
             Some(ended) => {
-                warn!("a part of the agent has ended; stopping");
+                warn!("a part of the agent has failed; stopping");
                 // Nobody is to lose a query by that.
-                let stopped = tasks.stop(&pin_dir).await;
-                ended.context("a part of the agent panicked")??;
-                stopped?;
-                Err(anyhow!("a part of the agent ended"))
+                tasks.stop(&pin_dir).await;
+                ended.and(Err(anyhow!("a part of the agent ended")))
             }
         }
     })
@@ -116,6 +115,7 @@ async fn start(config: Config, tasks: &mut Tasks) -> Result<()> {
     let heartbeat = Heartbeat::new(&config.local_ips)?;
     // Until then the agent before answers, and better.
     let begins = if next.is_some() { is_filled.clone() } else { watch::channel(true).1 };
+    tasks.probes = heartbeat.sources()?;
     let responder = shared.responder(&heartbeat, upstreams)?;
     serve(tasks, &shared, responder, begins)?;
     shared.keep_node(tasks, addresses, heartbeat, fall_through)?;

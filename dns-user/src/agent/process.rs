@@ -23,7 +23,7 @@ pub(super) struct Runtimes {
     /// Everything else.
     pub(super) serving: Runtime,
     /// Follows the objects, in a thread of its own: on its way to the kernel a change
-    /// waits for nothing else, and wakes nothing else. None where slices are as long as
+    /// waits behind no query's work, and wakes nothing else. None where slices are as long as
     /// anybody's: such a thread waits longer for a CPU than those that queries wake anyway.
     following: Option<Runtime>,
 }
@@ -31,7 +31,7 @@ pub(super) struct Runtimes {
 impl Runtimes {
     pub(super) fn new() -> Result<Self> {
         let has_short_slices = shorten_slices().unwrap_or_else(|error| {
-            debug!("no time slices of its own length: {error}");
+            debug!("cannot ask for short time slices: {error}");
             false
         });
         let build = |name, threads| {

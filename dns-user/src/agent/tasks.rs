@@ -1,15 +1,10 @@
 //! What runs, and how it ends.
 
-use std::{path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
-use anyhow::Result;
-use tokio::{
-    runtime::Handle,
-    sync::watch,
-    task::{JoinError, JoinSet},
-    time::timeout,
-};
-use tracing::{info, warn};
+use anyhow::{Context as _, Result};
+use tokio::{runtime::Handle, sync::watch, task::JoinSet, time::timeout};
+use tracing::{debug, info, warn};
 
 use crate::{datapath::lock::Next, node::fall_through};
 
@@ -20,7 +15,7 @@ const HTTP_GRACE: Duration = Duration::from_secs(1);
 /// How long it goes on answering until the one that takes over answers.
 const HANDOVER: Duration = Duration::from_secs(20);
 
-/// What runs, in the order in which it ends.
+/// What runs; [`Self::stop`] has the order in which it ends.
 #[derive(Debug)]
 pub(super) struct Tasks {
     /// What tells the agent before that this one answers.
@@ -35,6 +30,8 @@ pub(super) struct Tasks {
     pub(super) http: JoinSet<Result<()>>,
     /// Becomes true when queries are to be taken in no more.
     pub(super) leaving: watch::Sender<bool>,
+    /// From where this agent asks itself; empty until it does.
+    pub(super) probes: Vec<SocketAddr>,
     /// Where parts run that follow the objects.
     following: Handle,
 }
@@ -49,6 +46,7 @@ impl Tasks {
             node: JoinSet::new(),
             http: JoinSet::new(),
             leaving,
+            probes: Vec::new(),
             following,
         }
     }
@@ -59,45 +57,47 @@ impl Tasks {
     }
 
     /// Waits for the end of a part, which none comes to by itself.
-    pub(super) async fn join_next(&mut self) -> Option<Result<Result<()>, JoinError>> {
+    pub(super) async fn join_next(&mut self) -> Result<()> {
         let Self { relieving, keeping, serving, node, http, .. } = self;
-        tokio::select! {
-            Some(ended) = http.join_next() => Some(ended),
-            Some(ended) = keeping.join_next() => Some(ended),
-            Some(ended) = serving.join_next() => Some(ended),
-            Some(ended) = node.join_next() => Some(ended),
-            Some(ended) = relieving.join_next() => Some(ended),
-            else => None,
-        }
+        let ended = tokio::select! {
+            Some(ended) = http.join_next() => ended,
+            Some(ended) = keeping.join_next() => ended,
+            Some(ended) = serving.join_next() => ended,
+            Some(ended) = node.join_next() => ended,
+            Some(ended) = relieving.join_next() => ended,
+            else => return Ok(()),
+        };
+        ended.context("a part of the agent panicked")?
     }
 
     /// Says whether another agent stands by, once this one is next itself no more: it
     /// may not have answered yet since it took over.
-    async fn is_followed(&mut self, pin_dir: &Path) -> Result<bool> {
+    async fn is_followed(&mut self, pin_dir: &Path) -> bool {
         self.relieving.shutdown().await;
-        Next::is_taken(pin_dir)
+        Next::is_taken(pin_dir).unwrap_or_else(|reason| {
+            debug!("{reason:#}");
+            false
+        })
     }
 
     /// Ends all parts. While another agent takes over, this one goes on answering
     /// what the kernel passes up; without another, queries go to CoreDNS from now on.
     /// Then it takes in no more, and ends when what came before is answered.
-    pub(super) async fn stop(mut self, pin_dir: &Path) -> Result<()> {
-        let is_followed = self.is_followed(pin_dir).await?;
+    pub(super) async fn stop(mut self, pin_dir: &Path) {
+        let is_followed = self.is_followed(pin_dir).await;
         self.keeping.shutdown().await;
         let mut is_relieved = false;
         if is_followed {
             info!("another agent takes over");
             match timeout(HANDOVER, Next::over(pin_dir)).await {
-                Ok(over) => {
-                    over?;
-                    is_relieved = true;
-                }
+                Ok(Ok(())) => is_relieved = true,
+                Ok(Err(reason)) => warn!("{reason:#}; stopping all the same"),
                 Err(_late) => warn!("it does not answer yet; stopping all the same"),
             }
         }
         self.node.shutdown().await;
         if !is_relieved {
-            fall_through::leave().await;
+            fall_through::leave(&self.probes).await;
         }
         self.leaving.send_replace(true);
         let served = async { while self.serving.join_next().await.is_some() {} };
@@ -107,7 +107,6 @@ impl Tasks {
         let told = async { while self.http.join_next().await.is_some() {} };
         // A client that does not read is not waited for.
         drop(timeout(HTTP_GRACE, told).await);
-        Ok(())
     }
 }
 
@@ -124,8 +123,8 @@ mod tests {
             let _own = own;
             std::future::pending().await
         });
-        assert!(!tasks.is_followed(folder.path()).await.unwrap());
+        assert!(!tasks.is_followed(folder.path()).await);
         let _of_another = Next::take(folder.path()).await.unwrap();
-        assert!(tasks.is_followed(folder.path()).await.unwrap());
+        assert!(tasks.is_followed(folder.path()).await);
     }
 }

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
+    mem::replace,
     sync::Arc,
     time::Duration,
 };
@@ -35,7 +36,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const EVENTS_MAX: usize = 1024;
 
 /// Attaches once the maps are filled, and to every link that comes, until netlink
-/// fails.
+/// fails or another agent has taken the folder of the pins.
 pub async fn keep(
     attachments: Attachments,
     interfaces: Interfaces,
@@ -60,6 +61,8 @@ async fn apply_all(
         select! {
             event = events.recv() => {
                 let event = event.context("the watch of links ended")?;
+                // Another agent may have come since the last look.
+                attachments.keep_pins()?;
                 let is_listed = matches!(event, LinkEvent::Listed(_));
                 if let Err(reason) = attachments.apply(event, &health) {
                     // A pod's link may be gone before its event was read.
@@ -117,24 +120,18 @@ impl Attachments {
     /// Pins maps again that something on this node unpinned. Fails when another agent has
     /// come meanwhile, whose programs are on the links then.
     fn keep_pins(&mut self) -> Result<()> {
-        match self.pins.restore() {
-            Ok(found) => {
-                match found {
-                    Found::All => {}
-                    Found::Less => warn!("something removed pins of this agent; they are back"),
-                    Found::Others => bail!(
-                        "another agent has taken the folder of this one's pins, which was removed"
-                    ),
-                }
-                self.lacks_pins = false;
+        let restored = self.pins.restore();
+        let lacked_pins = replace(&mut self.lacks_pins, restored.is_err());
+        match restored {
+            Ok(Found::All) => {}
+            Ok(Found::Less) => warn!("something removed pins of this agent; they are back"),
+            Ok(Found::Others) => {
+                bail!("another agent has taken the folder of this one's pins, which was removed")
             }
-            Err(reason) if !self.lacks_pins => {
-                warn!(
-                    "something removed pins of this agent, and they cannot be made anew: {reason:#}"
-                );
-                self.lacks_pins = true;
-            }
-            Err(_) => {}
+            Err(reason) if lacked_pins => debug!("{reason:#}"),
+            Err(reason) => warn!(
+                "something removed pins of this agent, and they cannot be made anew: {reason:#}"
+            ),
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
@@ -33,7 +33,7 @@ pub struct PinLock {
 #[derive(Debug)]
 pub struct Next {
     pin_dir: PathBuf,
-    _lock: Flock<File>,
+    lock: Flock<File>,
 }
 
 impl PinLock {
@@ -51,9 +51,7 @@ impl PinLock {
     /// Says whether it keeps others out: not when the folder was removed, since theirs
     /// would be another one.
     pub fn is_held(&self) -> bool {
-        let of = |metadata: &Metadata| (metadata.dev(), metadata.ino());
-        let (held, there) = (self.lock.metadata(), fs::metadata(&self.pin_dir));
-        matches!((held, there), (Ok(held), Ok(there)) if of(&held) == of(&there))
+        is_of(&self.lock, &self.pin_dir)
     }
 }
 
@@ -66,17 +64,23 @@ impl Next {
         loop {
             tries.tick().await;
             if let Some(lock) = try_lock(&folder)? {
-                return Ok(Self { pin_dir: pin_dir.to_owned(), _lock: lock });
+                return Ok(Self { pin_dir: pin_dir.to_owned(), lock });
             }
         }
     }
 
-    /// Waits for the end of the agent that holds the folder.
+    /// Waits for the end of the agent that holds the folder. Fails when the folder is
+    /// removed: then that agent, and others, do not see this one any more.
     pub async fn wait(&self) -> Result<PinLock> {
         let mut tries = interval(TRY_EVERY);
         loop {
             tries.tick().await;
-            if let Some(lock) = PinLock::try_take(&self.pin_dir)? {
+            let taken = PinLock::try_take(&self.pin_dir);
+            ensure!(
+                is_of(&self.lock, &self.pin_dir.join(NEXT)),
+                "the folder of the pins was removed, and with it this agent's place in the queue"
+            );
+            if let Some(lock) = taken? {
                 return Ok(lock);
             }
         }
@@ -102,6 +106,13 @@ impl Next {
         // None is there, or an agent has come meanwhile: both are fine.
         drop(fs::remove_dir(pin_dir.join(NEXT)));
     }
+}
+
+/// Says whether a lock is that of the folder which is there now.
+fn is_of(lock: &Flock<File>, folder: &Path) -> bool {
+    let of = |metadata: &Metadata| (metadata.dev(), metadata.ino());
+    let (held, there) = (lock.metadata(), fs::metadata(folder));
+    matches!((held, there), (Ok(held), Ok(there)) if of(&held) == of(&there))
 }
 
 /// Locks a folder; None while somebody else does.
@@ -141,6 +152,19 @@ mod tests {
         timeout(LONG, Next::over(pin_dir)).await.unwrap().unwrap();
         assert!(PinLock::try_take(pin_dir).unwrap().is_none(), "the second's turn");
         drop(lock);
+    }
+
+    #[tokio::test]
+    async fn who_stands_by_notices_another_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let pin_dir = folder.path().join("pins");
+        fs::create_dir(&pin_dir).unwrap();
+        let next = Next::take(&pin_dir).await.unwrap();
+        fs::remove_dir_all(&pin_dir).unwrap();
+        fs::create_dir_all(pin_dir.join(NEXT)).unwrap();
+        let _first = PinLock::try_take(&pin_dir).unwrap().expect("nobody is there");
+        let waited = timeout(LONG, next.wait()).await.expect("it does not wait for ever");
+        assert!(waited.unwrap_err().to_string().contains("was removed"));
     }
 
     #[test]

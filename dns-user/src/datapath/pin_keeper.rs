@@ -44,10 +44,11 @@ impl PinKeeper {
             let Some(lock) = PinLock::try_take(self.lock.pin_dir())? else {
                 return Ok(Found::Others);
             };
-            self.lock = lock;
             // An agent that has come and gone since then had other maps.
             self.pins.remove()?;
             self.pins.create()?;
+            // Not before: what is there is this agent's from now on.
+            self.lock = lock;
         }
         for (name, map) in &self.maps {
             let path = self.pins.map(name);

@@ -154,6 +154,9 @@ impl Kernel {
         if self.rules().await? != installed.rules {
             return Ok(false);
         }
+        if !self.has_probes(&installed.addresses.probes).await? {
+            return Ok(false);
+        }
         for part in Part::ALL {
             let of_family = installed.endpoints.iter().filter(|it| part.has(it.ip())).copied();
             if self.endpoints(part).await? != sorted(of_family) {
@@ -161,6 +164,18 @@ impl Kernel {
             }
         }
         installed.generation = generation;
+        Ok(true)
+    }
+
+    /// Says whether it is an agent with these probes that the table is for.
+    pub async fn has_probes(&self, probes: &[SocketAddr]) -> Result<bool> {
+        for part in Part::ALL {
+            let elements = self.elements(part.probes().name()).await?;
+            let found = elements.iter().filter_map(|it| parse_address_and_port(it.key()));
+            if sorted(found) != sorted(probes.iter().filter(|it| part.has(it.ip())).copied()) {
+                return Ok(false);
+            }
+        }
         Ok(true)
     }
 

@@ -33,12 +33,13 @@ const RETRY_AFTER: Duration = Duration::from_secs(10);
 /// How long giving up the addresses may take.
 const LEAVE_LIMIT: Duration = Duration::from_secs(1);
 
-/// Sends queries to CoreDNS from now on, if there is a table. Nobody keeps it, and
-/// nothing renews the addresses any more.
-pub async fn leave() {
+/// Sends queries to CoreDNS from now on, if there is a table of the agent with these
+/// probes. Nobody keeps it, and nothing renews the addresses any more.
+pub async fn leave(probes: &[SocketAddr]) {
     let left = async {
         let kernel = Kernel::open().await?;
-        if kernel.find().await?.is_some() {
+        // Not when another agent answers, whether this one ever did or does no more.
+        if !probes.is_empty() && kernel.has_probes(probes).await? {
             kernel.withdraw().await?;
         }
         Ok::<_, Error>(())
