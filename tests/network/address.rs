@@ -18,7 +18,7 @@ use harness::{
     wait::poll_until,
 };
 
-use crate::rig::{Rig, of_the_agent, rig};
+use crate::rig::{Rig, alive, of_the_agent, rig};
 
 const LINK: &str = "nodelocaldns";
 const BOTH: &str = "--local-ip=169.254.25.10,fd00:169:254:25::10";
@@ -140,8 +140,7 @@ fn a_quarrel_stays_within_bounds() {
     // The agent could not reach itself meanwhile.
     let is_alive = || {
         // Without nftables nothing is sent elsewhere.
-        let alive = &agent.status()["node"]["fall_through"]["alive"];
-        alive.as_array().is_none_or(|alive| alive.len() == 2)
+        alive(&agent).as_array().is_none_or(|alive| alive.len() == 2)
     };
     assert!(poll_until(Duration::from_secs(5), is_alive), "{}", agent.status());
     both_are_answered(&rig);

@@ -19,7 +19,7 @@ use harness::{
 };
 use nix::sys::signal::Signal;
 
-use crate::rig::{Rig, SOON, rig};
+use crate::rig::{Rig, SOON, alive, rig};
 
 const A_SECOND: Duration = Duration::from_secs(1);
 /// How long `/health` may take: one that does not answer reports, too.
@@ -68,7 +68,7 @@ fn is_alive(agent: &Agent<'_>) -> bool {
 
 /// Whether the kernel sends queries to the agent.
 fn is_asked(agent: &Agent<'_>) -> bool {
-    agent.status()["node"]["fall_through"]["alive"].as_array().is_some_and(|it| !it.is_empty())
+    alive(agent).as_array().is_some_and(|it| !it.is_empty())
 }
 
 #[test]

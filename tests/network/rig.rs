@@ -16,14 +16,56 @@ use harness::{
     netns::Namespace,
     node::{LOCAL_IP, LOCAL_IP6, NODE_IP, Node, Pod},
     packet::query::{Edns, Query, qtype},
+    steady::{Question, Report, Steady},
     upstream::{Table, Upstream},
 };
+use serde_json::Value;
 
 /// Where queries are sent.
 pub const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(LOCAL_IP), 53);
 
 /// A local address of each family.
 const SERVERS: [IpAddr; 2] = [IpAddr::V4(LOCAL_IP), IpAddr::V6(LOCAL_IP6)];
+
+/// How often a second each question of [`ask_steadily`] is asked.
+const RATE: u32 = 200;
+
+/// Asks for two names that the kernel knows, and for one that the agent, which asks
+/// upstream, has to be asked for at first.
+pub fn ask_steadily(rig: &Rig) -> Steady {
+    let question = |name: &str, kind: u16, answer: &str| Question {
+        query: Query::new(name, kind),
+        expect: vec![vec![answer.to_owned()]],
+    };
+    let questions = [
+        question("web.shop.svc.cluster.local", qtype::A, "10.96.1.1"),
+        question("1.1.96.10.in-addr.arpa", qtype::PTR, "web.shop.svc.cluster.local."),
+        question("www.example.com", qtype::A, "192.0.2.80"),
+    ];
+    Steady::start(rig.pod.namespace(), SERVER, &questions, RATE)
+}
+
+/// Ends it; every question was answered right, and at once.
+#[track_caller]
+pub fn assert_nothing_lost(steady: Steady) -> Report {
+    let report = steady.finish();
+    println!("{report}");
+    let (lost, wrong, again) = (report.lost(), report.wrong(), report.asked_again());
+    assert_eq!((lost, wrong, again), (0, 0, 0), "{report}");
+    report
+}
+
+/// Waits for a line of the agent's log.
+#[track_caller]
+pub fn wait_until_it_says(agent: &Agent<'_>, words: &str) {
+    let process = agent.process();
+    process.wait_until(&format!("it says {words:?}"), SOON, || process.output().contains(words));
+}
+
+/// The addresses at which nftables lets the agent be asked; null without a table.
+pub fn alive(agent: &Agent<'_>) -> Value {
+    agent.status()["node"]["fall_through"]["alive"].clone()
+}
 
 /// Starts an agent that answers at a local address of each family.
 #[track_caller]

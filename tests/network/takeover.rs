@@ -11,47 +11,18 @@ use std::{
     time::Duration,
 };
 
-use harness::{
-    agent::Agent,
-    http,
-    node::LOCAL_IP,
-    packet::query::{Query, qtype},
-    steady::{Question, Report, Steady},
-};
+use harness::{http, node::LOCAL_IP, steady::Steady};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::rig::{Rig, SERVER, SOON, rig};
+use crate::rig::{Rig, SOON, alive, ask_steadily, assert_nothing_lost, rig, wait_until_it_says};
 
-const RATE: u32 = 200;
 const A_WHILE: Duration = Duration::from_millis(1500);
 
-/// Asks one name that the kernel knows, one that the agent does, and one that
-/// upstream does.
-fn start(rig: &Rig) -> Steady {
-    let question = |name: &str, kind: u16, answer: &str| Question {
-        query: Query::new(name, kind),
-        expect: vec![vec![answer.to_owned()]],
-    };
-    let questions = [
-        question("web.shop.svc.cluster.local", qtype::A, "10.96.1.1"),
-        question("1.1.96.10.in-addr.arpa", qtype::PTR, "web.shop.svc.cluster.local."),
-        question("www.example.com", qtype::A, "192.0.2.80"),
-    ];
-    Steady::start(rig.pod.namespace(), SERVER, &questions, RATE)
-}
-
-fn wait_until_it_says(agent: &Agent<'_>, words: &str) {
-    let process = agent.process();
-    process.wait_until(&format!("it says {words:?}"), SOON, || process.output().contains(words));
-}
-
 #[track_caller]
-fn assert_nothing_lost(report: &Report) {
-    println!("{report}");
+fn assert_many_and_nothing_lost(steady: Steady) {
+    let report = assert_nothing_lost(steady);
     assert!(report.fates.len() > 100, "{report}");
-    let (lost, wrong, again) = (report.lost(), report.wrong(), report.asked_again());
-    assert_eq!((lost, wrong, again), (0, 0, 0), "{report}");
 }
 
 /// Asks for metrics and health again and again.
@@ -98,7 +69,7 @@ impl Scrapes {
 fn an_agent_that_stands_by_takes_over_without_a_loss() {
     let Some(rig) = rig("takeover", &[]) else { return };
     let old = rig.start(&[]);
-    let steady = start(&rig);
+    let steady = ask_steadily(&rig);
     let scrapes = Scrapes::start(&rig);
     let new = old.successor();
     wait_until_it_says(&new, "standing by");
@@ -110,7 +81,7 @@ fn an_agent_that_stands_by_takes_over_without_a_loss() {
     assert!(status.success(), "{}", old.process().tail());
     assert!(old.process().output().contains("another agent takes over"));
     steady.go_on(A_WHILE);
-    assert_nothing_lost(&steady.finish());
+    assert_many_and_nothing_lost(steady);
     scrapes.assert_none_failed();
     assert!(new.is_ready());
     assert_eq!(new.status()["lease"]["agent_alive"], true);
@@ -120,16 +91,15 @@ fn an_agent_that_stands_by_takes_over_without_a_loss() {
 fn an_agent_that_stands_by_and_goes_changes_nothing() {
     let Some(rig) = rig("standby", &[]) else { return };
     let old = rig.start(&[]);
-    let steady = start(&rig);
+    let steady = ask_steadily(&rig);
     let new = old.successor();
     wait_until_it_says(&new, "standing by");
     new.process().signal(Signal::SIGTERM);
     assert!(new.process().wait_for_exit(SOON).success(), "{}", new.process().tail());
     steady.go_on(A_WHILE);
-    assert_nothing_lost(&steady.finish());
+    assert_many_and_nothing_lost(steady);
     assert!(old.is_ready());
-    let alive = &old.status()["node"]["fall_through"]["alive"];
-    assert_eq!(*alive, json!([LOCAL_IP]), "queries come to the one that is there");
+    assert_eq!(alive(&old), json!([LOCAL_IP]), "queries come to the one that is there");
 }
 
 #[test]
@@ -141,8 +111,8 @@ fn a_killed_agent_is_followed_at_once() {
     old.kill9();
     wait_until_it_says(&new, "answering on this link");
     new.wait_until_ready();
-    let steady = start(&rig);
+    let steady = ask_steadily(&rig);
     steady.go_on(A_WHILE);
     steady.go_on(A_WHILE);
-    assert_nothing_lost(&steady.finish());
+    assert_many_and_nothing_lost(steady);
 }

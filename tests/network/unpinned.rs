@@ -10,7 +10,6 @@ use harness::{
     manifests::service,
     node::LOCAL_IP,
     packet::query::{Query, qtype},
-    steady::{Question, Steady},
     wait::wait_until,
 };
 use nix::sys::signal::Signal;
@@ -19,10 +18,9 @@ use serde_json::json;
 use crate::{
     links::{ifindex, is_answered_by_kernel},
     reported::{is_healthy, within_a_second},
-    rig::{Rig, SERVER, SOON, hooks, rig},
+    rig::{SERVER, SOON, alive, ask_steadily, assert_nothing_lost, hooks, rig, wait_until_it_says},
 };
 
-const RATE: u32 = 200;
 const A_WHILE: Duration = Duration::from_secs(1);
 
 /// How much of the folder is removed.
@@ -53,27 +51,6 @@ impl Part {
 /// Removes a folder into which somebody else may put something meanwhile.
 fn remove(folder: &Path) {
     wait_until("the folder is removed", SOON, || fs::remove_dir_all(folder).is_ok());
-}
-
-/// Asks what the kernel knows, and what only the agent does.
-fn ask_steadily(rig: &Rig) -> Steady {
-    let question = |name: &str, kind: u16, answer: &str| Question {
-        query: Query::new(name, kind),
-        expect: vec![vec![answer.to_owned()]],
-    };
-    let questions = [
-        question("web.shop.svc.cluster.local", qtype::A, "10.96.1.1"),
-        question("www.example.com", qtype::A, "192.0.2.80"),
-    ];
-    Steady::start(rig.pod.namespace(), SERVER, &questions, RATE)
-}
-
-#[track_caller]
-fn assert_nothing_lost(steady: Steady) {
-    let report = steady.finish();
-    println!("{report}");
-    let fates = (report.lost(), report.wrong(), report.asked_again());
-    assert_eq!(fates, (0, 0, 0), "{report}");
 }
 
 /// Returns the links of pins that are whole.
@@ -112,11 +89,11 @@ fn pins_are_made_anew() {
 
             let steady = ask_steadily(&rig);
             let new = agent.successor();
-            let said = |agent: &Agent<'_>, words: &str| agent.process().output().contains(words);
-            wait_until("one stands by", SOON, || said(&new, "standing by"));
+            wait_until_it_says(&new, "standing by");
             agent.process().signal(Signal::SIGTERM);
             assert!(agent.process().wait_for_exit(SOON).success(), "{}", agent.process().tail());
-            assert!(said(&agent, "another agent takes over"), "{}", agent.process().tail());
+            let log = agent.process().output();
+            assert!(log.contains("another agent takes over"), "{log}");
             new.wait_until_ready();
             assert_eq!(pinned_links(&new).unwrap(), links, "{case}");
             assert_nothing_lost(steady);
@@ -136,9 +113,7 @@ fn one_agent_keeps_pins() {
         old.process().signal(Signal::SIGSTOP);
         remove(old.pin_dir());
         let new = old.successor();
-        let process = new.process();
-        let words = "answering on this link";
-        process.wait_until("it answers", SOON, || process.output().contains(words));
+        wait_until_it_says(&new, "answering on this link");
         new.wait_until_ready();
         let pod = rig.node.add_pod("late");
         wait_until("the new pod is answered by it", SOON, || {
@@ -155,8 +130,7 @@ fn one_agent_keeps_pins() {
         for client in [rig.pod.namespace(), pod.namespace(), rig.node.namespace()] {
             assert!(is_answered_by_kernel(&new, client), "{hook:?}: {}", new.process().tail());
         }
-        let alive = &new.status()["node"]["fall_through"]["alive"];
-        assert_eq!(*alive, json!([LOCAL_IP]), "queries come to the new one");
+        assert_eq!(alive(&new), json!([LOCAL_IP]), "queries come to the new one");
     }
 }
 
@@ -167,10 +141,10 @@ fn an_agent_that_stands_by_ends() {
     let old = rig.start(&[]);
     let links = pinned_links(&old).unwrap();
     let new = old.successor();
-    let process = new.process();
-    process.wait_until("it stands by", SOON, || process.output().contains("standing by"));
+    wait_until_it_says(&new, "standing by");
     let steady = ask_steadily(&rig);
     remove(old.pin_dir());
+    let process = new.process();
     assert!(!process.wait_for_exit(SOON).success());
     assert!(process.output().contains("was removed"), "{}", process.tail());
     within_a_second("the other goes on", || pinned_links(&old).is_ok_and(|it| it == links));

@@ -158,8 +158,7 @@ impl Kernel {
             return Ok(false);
         }
         for part in Part::ALL {
-            let of_family = installed.endpoints.iter().filter(|it| part.has(it.ip())).copied();
-            if self.endpoints(part).await? != sorted(of_family) {
+            if self.endpoints(part).await? != sorted_of(part, &installed.endpoints) {
                 return Ok(false);
             }
         }
@@ -172,7 +171,7 @@ impl Kernel {
         for part in Part::ALL {
             let elements = self.elements(part.probes().name()).await?;
             let found = elements.iter().filter_map(|it| parse_address_and_port(it.key()));
-            if sorted(found) != sorted(probes.iter().filter(|it| part.has(it.ip())).copied()) {
+            if sorted(found) != sorted_of(part, probes) {
                 return Ok(false);
             }
         }
@@ -293,6 +292,11 @@ fn sorted(endpoints: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     endpoints.sort_unstable();
     endpoints.dedup();
     endpoints
+}
+
+/// The same of those of a family.
+fn sorted_of(part: Part, endpoints: &[SocketAddr]) -> Vec<SocketAddr> {
+    sorted(endpoints.iter().filter(|endpoint| part.has(endpoint.ip())).copied())
 }
 
 /// Removes all elements of a set: a deletion that names none.
